@@ -1,0 +1,47 @@
+# The targets of the project; `make help` lists them. Everything is set up by the
+# target that needs it, under build/.
+PYTHON ?= python3.11
+REAL_PYTHON := $(shell tools/find_python.sh $(PYTHON))
+TAG := $(shell test -n "$(REAL_PYTHON)" && $(REAL_PYTHON) -c 'import sys; print(sys.implementation.cache_tag)')
+VENV := build/venv-$(TAG)
+PY := $(VENV)/bin/python
+BUILD := build/$(TAG)
+SOURCES := $(shell find include src python cmake tests/cpp -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: help setup build test test-cpp test-python test-example demo lint format stubs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+setup: ## make the virtual environment (PYTHON=python3.13 for another line)
+	@test -n "$(REAL_PYTHON)"
+	@tools/setup.sh $(REAL_PYTHON) $(VENV)
+
+build: setup $(BUILD)/.installed ## build the library, the tests and the extension; install the wheel
+
+$(BUILD)/.installed: $(SOURCES)
+	@tools/setup.sh $(REAL_PYTHON) $(VENV)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m pip install --quiet --disable-pip-version-check \
+	  --no-build-isolation --no-deps --force-reinstall \
+	  --config-settings=cmake.define.NNX_WRAPPERS_DEV=ON \
+	  --config-settings=cmake.define.NNX_WRAPPERS_TESTS=ON \
+	  --config-settings=cmake.define.NNX_WRAPPERS_GTEST="$$(tools/find_gtest.sh build/gtest)" .
+	@touch $@
+
+test: test-cpp test-python test-example ## run every test
+
+test-cpp: build ## run the C++ tests
+	ctest --test-dir $(BUILD) --output-on-failure
+
+test-python: build ## run the Python tests
+	$(PY) -m pytest tests/python
+
+test-example: build ## build and run the C++ example against the installed package
+	tools/run_example.sh $(PY) $(BUILD)/example
+
+demo: build ## train both ways on real digits, and move weights across
+	$(PY) examples/digits.py
+
+clean: ## remove everything that was built
+	rm -rf build

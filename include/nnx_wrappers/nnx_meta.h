@@ -1,0 +1,25 @@
+// NNXMeta: the Linen box that keeps what an nnx.Variable says about its value.
+//
+// The class itself is Python (nnx_wrappers.NNXMeta, a subclass of Flax's); these
+// are its methods. All need the GIL, borrow arguments, return owned objects, and
+// leave the box they are given as it is.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace nnx_wrappers {
+
+// The box after a transformation added an axis at `index`: the sharding names and
+// every tuple named in `params` gain an entry, then on_add_axis hooks run.
+// `params` is the transformation's metadata_params; without 'partition_name' the
+// new axis is unnamed (None). A negative index counts from the end of the result.
+nanobind::object nnx_meta_add_axis(nanobind::handle box, long index, nanobind::handle params);
+
+// The inverse of nnx_meta_add_axis. Throws ValueError if the axis at `index` does
+// not have the name that `params` gives.
+nanobind::object nnx_meta_remove_axis(nanobind::handle box, long index, nanobind::handle params);
+
+// The Variable that the box describes: its type, value and metadata.
+nanobind::object nnx_meta_to_variable(nanobind::handle box);
+
+}  // namespace nnx_wrappers

@@ -1,0 +1,13 @@
+// All of the public API.
+#pragma once
+
+#include "nnx_wrappers/collections.h"
+#include "nnx_wrappers/context.h"
+#include "nnx_wrappers/errors.h"
+#include "nnx_wrappers/functional.h"
+#include "nnx_wrappers/lazy_init.h"
+#include "nnx_wrappers/nnx_meta.h"
+#include "nnx_wrappers/rngs.h"
+#include "nnx_wrappers/to_linen.h"
+#include "nnx_wrappers/to_nnx.h"
+#include "nnx_wrappers/variables.h"

@@ -1,0 +1,79 @@
+// ToLinen: an NNX class used as a Linen module with init, apply and collections.
+//
+// The class users subclass is Python (nnx_wrappers.ToLinen, a flax.linen.Module);
+// `class ToLinen` below is its C++ face, and the functions of namespace to_linen
+// are the bodies of the Python methods. All need the GIL and run user code. A
+// Linen module is immutable; calls on one object may run in several threads.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace nnx_wrappers {
+
+// What ToLinen's dataclass fields say; the defaults are the Python class's.
+struct ToLinenOptions {
+  bool skip_rng = false;           // the class takes no `rngs`
+  nanobind::object metadata_fn;    // Variable -> leaf; invalid: to_linen_var; None: raw values
+  nanobind::object augment_fn = nanobind::none();  // (module, name) -> module, before loading
+  nanobind::object name = nanobind::none();
+};
+
+// Owns a reference to one nnx_wrappers.ToLinen object.
+class ToLinen {
+ public:
+  // Wraps an NNX class (or another callable that makes an NNX module). Throws
+  // TypeError for an instance.
+  explicit ToLinen(nanobind::handle nnx_class, const nanobind::tuple& args = nanobind::tuple(),
+                   const nanobind::dict& kwargs = nanobind::dict(),
+                   const ToLinenOptions& options = {});
+
+  // linen.Module.init_with_output(rngs, *args, **kwargs): (output, variables).
+  nanobind::tuple init_with_output(nanobind::handle rngs, const nanobind::tuple& args,
+                                   const nanobind::dict& kwargs = nanobind::dict()) const;
+
+  // linen.Module.apply(variables, *args, **kwargs); `kwargs` may hold rngs, mutable,
+  // nnx_method as in Python.
+  nanobind::object apply(nanobind::handle variables, const nanobind::tuple& args,
+                         const nanobind::dict& kwargs = nanobind::dict()) const;
+
+  // The Python object.
+  const nanobind::object& object() const { return object_; }
+
+ private:
+  nanobind::object object_;
+};
+
+namespace to_linen {
+
+// ToLinen.__post_init__'s check of the field nnx_class. Throws TypeError.
+void check_class(nanobind::handle nnx_class);
+
+// ToLinen.__call__: makes the NNX module, loads the variables of the scope into it,
+// runs the method and stores what the mutable collections of the scope take.
+// Throws TypeError/AttributeError for a method that the class does not have,
+// ValueError for variables that contradict each other; warns for variables whose
+// path the module does not have, and builds the modules that are missing.
+nanobind::object call(nanobind::handle self, nanobind::handle nnx_method,
+                      const nanobind::tuple& args, const nanobind::dict& kwargs);
+
+// A missing attribute: an entry of the field kwargs, or a method of the NNX class
+// bound to this object; an invalid object if it is neither.
+nanobind::object attribute(nanobind::handle self, nanobind::handle name);
+
+// Stores the state of an NNX module into the mutable collections of the scope.
+void update_variables(nanobind::handle self, nanobind::handle nnx_module);
+
+// The keyword arguments of ToLinen.__init__ for a class that to_linen_class made:
+// what the caller gave (None: not given) over what the class fixed.
+nanobind::dict partial_fields(const nanobind::dict& fixed, const nanobind::dict& given);
+
+// The name of the class that to_linen_class makes: "<Name>ToLinen".
+nanobind::str class_name(nanobind::handle nnx_class);
+
+// A stream of the Rngs that ToLinen gives to a constructor in `init`: the stream
+// itself, 'default', or (Linen's own rule) 'params'. Throws `error_type`.
+nanobind::object stream(nanobind::handle rngs, nanobind::handle name, nanobind::handle error_type);
+
+}  // namespace to_linen
+
+}  // namespace nnx_wrappers

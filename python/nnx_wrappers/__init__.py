@@ -1,0 +1,54 @@
+"""The bridge between Flax's two module systems, Linen and NNX.
+
+`ToNNX` uses a Linen module as an NNX module, `ToLinen` an NNX class as a Linen
+module. The logic is in the C++ extension `_core`; this package adds the classes
+that Flax's metaclasses have to see.
+"""
+
+from nnx_wrappers._config import get_cmake_dir, get_include
+from nnx_wrappers._core import (
+    InternalError,
+    current_linen_module,
+    get_col_name,
+    is_linen_initializing,
+    is_vanilla_variable,
+    lazy_init,
+    linen_rngs_dict,
+    linen_vars_to_nnx_attrs,
+    nnx_attrs_to_linen_vars,
+    to_linen_var,
+    to_nnx_var,
+    with_partitioning,
+)
+from nnx_wrappers._functional import Functional, functional
+from nnx_wrappers._nnx_meta import NNXMeta
+from nnx_wrappers._rngs import LinenRngs
+from nnx_wrappers._to_linen import ToLinen, to_linen, to_linen_class
+from nnx_wrappers._to_nnx import ToNNX
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Functional",
+    "InternalError",
+    "LinenRngs",
+    "NNXMeta",
+    "ToLinen",
+    "ToNNX",
+    "current_linen_module",
+    "functional",
+    "get_cmake_dir",
+    "get_col_name",
+    "get_include",
+    "is_linen_initializing",
+    "is_vanilla_variable",
+    "lazy_init",
+    "linen_rngs_dict",
+    "linen_vars_to_nnx_attrs",
+    "nnx_attrs_to_linen_vars",
+    "to_linen",
+    "to_linen_class",
+    "to_linen_var",
+    "to_nnx_var",
+    "with_partitioning",
+]

@@ -1,0 +1,15 @@
+"""Where the C++ library is installed."""
+
+from pathlib import Path
+
+_ROOT = Path(__file__).parent
+
+
+def get_include() -> str:
+    """The directory to add to a compiler's include path."""
+    return str(_ROOT / "include")
+
+
+def get_cmake_dir() -> str:
+    """The directory to add to CMAKE_PREFIX_PATH for find_package(nnx_wrappers)."""
+    return str(_ROOT / "cmake")

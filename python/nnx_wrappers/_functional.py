@@ -1,0 +1,56 @@
+"""An NNX class as a pair of pure functions."""
+
+import dataclasses
+import typing as tp
+
+from flax import nnx
+
+from nnx_wrappers import _core
+
+M = tp.TypeVar("M", bound=nnx.Module)
+
+
+@dataclasses.dataclass
+class Functional(tp.Generic[M]):
+    """What `functional` makes: `init` gives a State, `apply` takes it back.
+
+    Attributes:
+      module_type: the NNX class.
+      graphdef: the static part, known after `init`.
+      args: positional arguments of the class.
+      kwargs: keyword arguments of the class.
+    """
+
+    module_type: type[M]
+    graphdef: nnx.GraphDef[M] | None
+    args: tuple[tp.Any, ...]
+    kwargs: dict[str, tp.Any]
+
+    def init(self, *, rngs: nnx.Rngs | None = None) -> nnx.State:
+        """Constructs the module and returns its State."""
+        return _core.functional_init(self, rngs)
+
+    def apply(self, *states: tp.Any) -> tp.Any:
+        """The module as a callable on these States: `(output, (graphdef, state))`."""
+        return _core.functional_apply(self, states)
+
+
+def functional(cls: type[M]) -> tp.Callable[..., Functional[M]]:
+    """Makes the constructor of a `Functional` of an NNX class.
+
+    Example::
+
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import nnx_wrappers
+      >>> linear = nnx_wrappers.functional(nnx.Linear)(2, 3)
+      >>> state = linear.init(rngs=nnx.Rngs(0))
+      >>> y, (graphdef, state) = linear.apply(state)(jnp.ones((1, 2)))
+      >>> y.shape
+      (1, 3)
+    """
+
+    def constructor(*args: tp.Any, **kwargs: tp.Any) -> Functional[M]:
+        return Functional(cls, None, args, kwargs)
+
+    return constructor

@@ -1,0 +1,190 @@
+"""An NNX class as a Linen module."""
+
+import typing as tp
+
+from flax import linen, nnx
+from flax.core import FrozenDict
+
+from nnx_wrappers import _core
+
+MetadataFn = tp.Callable[[nnx.Variable], tp.Any]
+AugmentFn = tp.Callable[[nnx.Module, str | None], nnx.Module]
+
+
+class ToLinen(linen.Module):
+    """Uses an NNX class as a Linen module with `init`, `apply` and collections.
+
+    The state of the NNX module is kept as Linen variables: Variables of type
+    `nnx.Param` in 'params', `nnx.BatchStat` in 'batch_stats', and so on. Methods of
+    the NNX class, and the entries of `kwargs`, are attributes.
+
+    Args:
+      nnx_class: the NNX class (no instance), or a callable that makes a module.
+      args: positional arguments of the class.
+      kwargs: keyword arguments of the class, `rngs` left out.
+      skip_rng: True if the class takes no `rngs`.
+      metadata_fn: turns a Variable into a Linen leaf; None stores raw values.
+      nnx_module_augment_fn: `(module, name) -> module`, changes the fresh module
+        before variables are loaded into it.
+
+    Raises:
+      TypeError: if `nnx_class` is an instance.
+
+    Example::
+
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import nnx_wrappers
+      >>> x = jnp.ones((1, 32))
+      >>> model = nnx_wrappers.ToLinen(nnx.Linear, args=(32, 64))
+      >>> y, variables = model.init_with_output(jax.random.key(0), x)
+      >>> y.shape, variables['params']['kernel'].shape
+      ((1, 64), (32, 64))
+    """
+
+    nnx_class: tp.Callable[..., nnx.Module]
+    args: tp.Sequence[tp.Any] = ()
+    kwargs: tp.Mapping[str, tp.Any] = FrozenDict({})
+    skip_rng: bool = False
+    metadata_fn: MetadataFn | None = _core.to_linen_var
+    nnx_module_augment_fn: AugmentFn | None = None
+
+    def __post_init__(self) -> None:
+        _core.to_linen_check_class(self.nnx_class)
+        super().__post_init__()
+
+    @linen.compact
+    def __call__(
+        self,
+        *args: tp.Any,
+        nnx_method: tp.Callable[..., tp.Any] | str | None = None,
+        **kwargs: tp.Any,
+    ) -> tp.Any:
+        """Runs `nnx_method` (by default `__call__`) of the NNX module."""
+        return _core.to_linen_call(self, nnx_method, args, kwargs)
+
+    def __getattr__(self, name: str) -> tp.Any:
+        for found in _core.to_linen_attribute(self, name):
+            return found
+        return super().__getattr__(name)
+
+    def _update_variables(self, module: nnx.Module) -> None:
+        _core.to_linen_update_variables(self, module)
+
+
+def to_linen(
+    nnx_class: tp.Callable[..., nnx.Module],
+    *args: tp.Any,
+    metadata_fn: MetadataFn | None = _core.to_linen_var,
+    name: str | None = None,
+    skip_rng: bool = False,
+    abstract_init: bool = True,
+    **kwargs: tp.Any,
+) -> ToLinen:
+    """`ToLinen` with the class's own arguments in their usual places.
+
+    Args:
+      nnx_class: the NNX class.
+      *args: positional arguments of the class.
+      metadata_fn: as for `ToLinen`.
+      name: the Linen module's name.
+      skip_rng: as for `ToLinen`.
+      abstract_init: accepted for compatibility; it has no effect, as in Flax.
+      **kwargs: keyword arguments of the class.
+
+    Example::
+
+      >>> from flax import nnx
+      >>> import nnx_wrappers
+      >>> nnx_wrappers.to_linen(nnx.Linear, 32, out_features=64).out_features
+      64
+    """
+    del abstract_init
+    return ToLinen(
+        nnx_class,
+        args=args,
+        kwargs=FrozenDict(kwargs),
+        metadata_fn=metadata_fn,
+        skip_rng=skip_rng,
+        name=name,
+    )
+
+
+def to_linen_class(
+    base_nnx_class: type[nnx.Module],
+    base_metadata_fn: MetadataFn | None = _core.to_linen_var,
+    base_skip_rng: bool = False,
+    nnx_module_augment_fn: AugmentFn | None = None,
+    **partial_kwargs: tp.Any,
+) -> type[ToLinen]:
+    """Makes a Linen class out of an NNX class, to instantiate or to subclass.
+
+    Instances take the keyword arguments of the NNX class directly, or the fields of
+    `ToLinen` (`args`, `kwargs`, `skip_rng`, `metadata_fn`, ...).
+
+    Args:
+      base_nnx_class: the NNX class.
+      base_metadata_fn: the default `metadata_fn`.
+      base_skip_rng: the default `skip_rng`.
+      nnx_module_augment_fn: the default `nnx_module_augment_fn`.
+      **partial_kwargs: default keyword arguments of the NNX class.
+
+    Returns:
+      A subclass of `ToLinen` named `<Name>ToLinen`.
+
+    Example::
+
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import nnx_wrappers
+      >>> Linear = nnx_wrappers.to_linen_class(nnx.Linear, in_features=2)
+      >>> variables = Linear(out_features=3).init(jax.random.key(0), jnp.ones((1, 2)))
+      >>> Linear.__name__, variables['params']['kernel'].shape
+      ('LinearToLinen', (2, 3))
+    """
+    fixed = {
+        "nnx_class": base_nnx_class,
+        "args": (),
+        "kwargs": partial_kwargs,
+        "metadata_fn": base_metadata_fn,
+        "skip_rng": base_skip_rng,
+        "nnx_module_augment_fn": nnx_module_augment_fn,
+    }
+
+    def __init__(
+        self: ToLinen,
+        args: tp.Sequence[tp.Any] | None = None,
+        kwargs: tp.Mapping[str, tp.Any] | None = None,
+        nnx_class: tp.Callable[..., nnx.Module] | None = None,
+        skip_rng: bool | None = None,
+        metadata_fn: MetadataFn | None = None,
+        nnx_module_augment_fn: AugmentFn | None = None,
+        **other_kwargs: tp.Any,
+    ) -> None:
+        linen_kwargs = {k: other_kwargs.pop(k) for k in ("parent", "name") if k in other_kwargs}
+        given = {
+            "args": args,
+            "kwargs": {**(kwargs or {}), **other_kwargs},
+            "nnx_class": nnx_class,
+            "skip_rng": skip_rng,
+            "metadata_fn": metadata_fn,
+            "nnx_module_augment_fn": nnx_module_augment_fn,
+        }
+        fields = _core.to_linen_partial_fields(fixed, given)
+        ToLinen.__init__(self, **fields, **linen_kwargs)
+
+    def __init_subclass__(cls: type[ToLinen], **kwargs: tp.Any) -> None:
+        super(made, cls).__init_subclass__(**kwargs)
+        cls.__init__ = __init__
+
+    body = {
+        "__doc__": f"{base_nnx_class.__doc__ or ''}",
+        "__module__": __name__,
+        "__init_subclass__": classmethod(__init_subclass__),
+    }
+    made: type[ToLinen] = type(ToLinen)(
+        _core.to_linen_class_name(base_nnx_class), (ToLinen,), body
+    )
+    made.__init__ = __init__
+    made.module_class = base_nnx_class
+    return made

@@ -1,0 +1,100 @@
+"""A Linen module as an NNX module."""
+
+import typing as tp
+import warnings
+
+import jax
+from flax import linen, nnx
+
+from nnx_wrappers import _core
+
+
+class ToNNX(nnx.Module):
+    """Uses a Linen module as an NNX module that owns its variables.
+
+    Linen makes variables from inputs, so call `lazy_init` with sample inputs once.
+    After that a call runs the Linen module on the variables held here and keeps what
+    it changed. Methods of the Linen class are attributes.
+
+    Args:
+      module: an instance of a Linen module.
+      rngs: the streams that the module draws from; forked. A key is the stream
+        'params'.
+
+    Raises:
+      TypeError: for a Linen class, an NNX module, or other kinds of rngs.
+
+    Example::
+
+      >>> import jax.numpy as jnp
+      >>> from flax import linen as nn, nnx
+      >>> import nnx_wrappers
+      >>> x = jnp.ones((1, 32))
+      >>> model = nnx_wrappers.ToNNX(nn.Dense(64), rngs=nnx.Rngs(0)).lazy_init(x)
+      >>> model(x).shape, model.kernel.shape
+      ((1, 64), (32, 64))
+    """
+
+    def __init__(self, module: linen.Module, rngs: nnx.Rngs | jax.Array | None = None) -> None:
+        _core.to_nnx_init(self, module, rngs)
+
+    @property
+    def rngs(self) -> nnx.Rngs | None:
+        """Deprecated name of `to_nnx__rngs`."""
+        warnings.warn(
+            "`ToNNX.rngs` is deprecated; use `to_nnx__rngs`.", DeprecationWarning, stacklevel=2
+        )
+        return self.to_nnx__rngs
+
+    @property
+    def module(self) -> linen.Module:
+        """Deprecated name of `to_nnx__module`."""
+        warnings.warn(
+            "`ToNNX.module` is deprecated; use `to_nnx__module`.", DeprecationWarning, stacklevel=2
+        )
+        return self.to_nnx__module
+
+    def lazy_init(self, *args: tp.Any, **kwargs: tp.Any) -> "ToNNX":
+        """Makes the variables from sample inputs and returns this module."""
+        return _core.lazy_init(self, *args, **kwargs)
+
+    def release_rngs(self) -> None:
+        """Drops the forked streams, so that they are no longer part of the state.
+
+        Right only after `lazy_init`, for a module that draws no keys when called.
+        """
+        _core.to_nnx_release_rngs(self)
+
+    def get_layers(self) -> list[tp.Any]:
+        """The decoder layers among the attributes, in execution order, each once."""
+        return _core.to_nnx_get_layers(self)
+
+    def __call__(
+        self,
+        *args: tp.Any,
+        rngs: nnx.Rngs | jax.Array | tp.Mapping[str, jax.Array] | None = None,
+        method: tp.Callable[..., tp.Any] | str | None = None,
+        mutable: tp.Any = None,
+        **kwargs: tp.Any,
+    ) -> tp.Any:
+        """Runs the Linen module.
+
+        Args:
+          *args: passed on.
+          rngs: keys for this call instead of the module's own.
+          method: the Linen method to run.
+          mutable: the collections that may change, as a Linen filter. By default the
+            enclosing Linen scope's; outside Linen every collection but 'params'.
+          **kwargs: passed on.
+
+        Returns:
+          The output alone: updates are kept in this module. A call that fails leaves
+          the module and its RNG counts as they were.
+        """
+        return _core.to_nnx_call(self, args, kwargs, rngs, method, mutable)
+
+    def _setattr(self, name: str, value: tp.Any) -> None:
+        super()._setattr(name, _core.to_nnx_attribute_value(value))
+
+    def __getattr__(self, name: str) -> tp.Any:
+        return _core.to_nnx_attribute(self, name)

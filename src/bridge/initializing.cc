@@ -1,0 +1,48 @@
+#include "bridge/initializing.h"
+
+#include <utility>
+
+#include "graph/walk.h"
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+namespace {
+
+void set_flag(nb::handle pytree, bool raised) {
+  const py::Names& n = py::names();
+  const nb::object state = py::dict_get(py::instance_dict(pytree), n.pytree_state);
+  if (state.is_valid()) py::set(state, n.initializing, nb::bool_(raised));
+}
+
+}  // namespace
+
+Initializing::Initializing(nb::handle root, std::vector<nb::object> pytrees)
+    : root_(nb::borrow(root)), pytrees_(std::move(pytrees)) {
+  for (const nb::object& pytree : pytrees_) set_flag(pytree, true);
+}
+
+void Initializing::finish() {
+  finished_ = true;
+  for (const nb::object& pytree : pytrees_) set_flag(pytree, false);
+  for (const nb::object& pytree : graph::pytrees_of(root_)) set_flag(pytree, false);
+}
+
+Initializing::~Initializing() {
+  if (finished_) return;
+  // An exception is passing, perhaps a Python one that is pending in C++ form.
+  // The flags that were raised come down; nothing may be thrown from here.
+  for (const nb::object& pytree : pytrees_) {
+    try {
+      set_flag(pytree, false);
+    } catch (nb::python_error& error) {
+      error.discard_as_unraisable("nnx_wrappers: lowering an initializing flag");
+    }
+  }
+}
+
+}  // namespace nnx_wrappers::bridge

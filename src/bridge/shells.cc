@@ -1,0 +1,19 @@
+#include "bridge/shells.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+nb::object shell(const char* name) {
+  try {
+    return nb::module_::import_("nnx_wrappers").attr(name);
+  } catch (nb::python_error& error) {
+    nb::raise_from(error, PyExc_ImportError,
+                   "the Python package nnx_wrappers, which has the class %s, cannot be imported; "
+                   "install it into the interpreter that runs this program.",
+                   name);
+    throw nb::python_error();
+  }
+}
+
+}  // namespace nnx_wrappers::bridge

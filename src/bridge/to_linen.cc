@@ -1,0 +1,260 @@
+#include "nnx_wrappers/to_linen.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bridge/clone_arguments.h"
+#include "bridge/initializing.h"
+#include "bridge/shells.h"
+#include "bridge/to_linen_state.h"
+#include "bridge/to_nnx_state.h"
+#include "flax/facade.h"
+#include "flax/linen.h"
+#include "flax/node.h"
+#include "graph/walk.h"
+#include "nnx_wrappers/errors.h"
+#include "nnx_wrappers/rngs.h"
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers {
+
+namespace nb = nanobind;
+
+namespace {
+
+nb::object make_rngs(nb::handle self, bool initializing) {
+  const py::Names& n = py::names();
+  const nb::dict keys = linen_rngs_dict(self, !initializing);
+  const bool falls_back =
+      initializing && keys.contains(n.params) && !keys.contains(n.default_);
+  const nb::object rngs_class =
+      falls_back ? bridge::shell("LinenRngs") : nb::borrow(flax::facade().rngs);
+  return py::call(rngs_class, nb::tuple(), keys);
+}
+
+nb::object construct(nb::handle self, bool initializing) {
+  const py::Names& n = py::names();
+  nb::dict kwargs = py::to_dict(py::get(self, n.kwargs));
+  nb::tuple args(py::get(self, n.args));
+  bridge::clone_arguments(args, kwargs);
+  if (!nb::cast<bool>(nb::bool_(py::get(self, n.skip_rng)))) {
+    kwargs[n.rngs] = make_rngs(self, initializing);
+  }
+  nb::object module = py::call(py::get(self, n.nnx_class), args, kwargs);
+  const nb::object augment = py::get(self, n.nnx_module_augment_fn);
+  if (!augment.is_none()) module = augment(module, py::get(self, n.name));
+  const flax::NodeKind kind = flax::kind_of(module);
+  if (kind == flax::NodeKind::kLeaf || kind == flax::NodeKind::kVariable ||
+      kind == flax::NodeKind::kArrayRef || module.is_none()) {
+    raise_type_error({"ToLinen, " + py::describe(py::get(self, n.nnx_class)),
+                      "an NNX module from the call of nnx_class (and nnx_module_augment_fn)",
+                      py::describe(module), "Return the module."});
+  }
+  return module;
+}
+
+nb::object method_of(nb::handle module, nb::handle method) {
+  const py::Names& n = py::names();
+  nb::object found = method.is_none() ? nb::borrow(n.apply_dunder) : nb::borrow(method);
+  const std::string type = py::type_name(module.type());
+  if (nb::isinstance<nb::str>(found)) {
+    const std::string name = nb::cast<std::string>(found);
+    found = py::get_optional(module.type(), found);
+    if (!found.is_valid()) {
+      raise_attribute_error({"ToLinen, " + type, "a method of the NNX class",
+                             "'" + name + "', which " + type + " does not have",
+                             "Define it, or choose another with nnx_method='name'."});
+    }
+    if (PyCallable_Check(found.ptr()) == 0) {
+      raise_type_error({"ToLinen, " + type + "." + name, "a method (it must be a callable)",
+                        py::describe(found), "Choose a method with nnx_method='name'."});
+    }
+    return found;
+  }
+  if (PyCallable_Check(found.ptr()) == 0) {
+    raise_type_error({"ToLinen, " + type, "nnx_method as a name or a function (a callable)",
+                      py::describe(found), "Choose a method with nnx_method='name'."});
+  }
+  return found;
+}
+
+nb::object run(nb::handle module, nb::handle nnx_method, const nb::tuple& args,
+               const nb::dict& kwargs) {
+  nb::list positional;
+  positional.append(module);
+  for (nb::handle arg : args) positional.append(arg);
+  return py::call(method_of(module, nnx_method), nb::tuple(positional), kwargs);
+}
+
+struct Fresh {
+  graph::Path path;
+  nb::object to_nnx;
+};
+
+// ToNNX modules that have made no variables yet.
+std::vector<Fresh> fresh_to_nnx(nb::handle module) {
+  std::vector<Fresh> found;
+  graph::WalkEvents events;
+  events.on_node = [&](const graph::Path& path, nb::handle node, flax::NodeKind) {
+    if (bridge::is_to_nnx(node) && !bridge::has_variables(node)) {
+      found.push_back({path, nb::borrow(node)});
+    }
+    return true;
+  };
+  graph::walk(module, events);
+  return found;
+}
+
+bool lies_in(const graph::Path& path, const std::vector<Fresh>& fresh) {
+  for (const Fresh& entry : fresh) {
+    if (path.size() < entry.path.size()) continue;
+    bool inside = true;
+    for (size_t i = 0; inside && i < entry.path.size(); ++i) {
+      inside = path[i].equal(entry.path[i]);
+    }
+    if (inside) return true;
+  }
+  return false;
+}
+
+// Variables are stored before the method runs, as an NNX module has them from its
+// constructor; only a ToNNX has them from its first call, so those follow after it.
+nb::object initialize(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
+                      const nb::dict& kwargs) {
+  const nb::object module = construct(self, true);
+  to_linen::update_variables(self, module);
+  const std::vector<Fresh> fresh = fresh_to_nnx(module);
+  if (fresh.empty()) return run(module, nnx_method, args, kwargs);
+  std::vector<nb::object> wrappers;
+  for (const Fresh& entry : fresh) wrappers.push_back(entry.to_nnx);
+  bridge::Initializing flags(module, std::move(wrappers));
+  nb::object out = run(module, nnx_method, args, kwargs);
+  flags.finish();
+  bridge::store_variables(self, module,
+                          [&](const graph::Path& path) { return lies_in(path, fresh); });
+  return out;
+}
+
+}  // namespace
+
+namespace to_linen {
+
+void check_class(nb::handle nnx_class) {
+  if (flax::is_pytree(nnx_class)) {
+    const std::string type = py::type_name(nnx_class.type());
+    raise_type_error({"ToLinen", "an NNX class", py::describe(nnx_class),
+                      "Write ToLinen(" + type + ", args=(...), kwargs={...}) or to_linen(" + type +
+                          ", ...); Linen supplies rngs."});
+  }
+  if (PyCallable_Check(nnx_class.ptr()) != 0 && !flax::is_linen_module(nnx_class)) return;
+  raise_type_error({"ToLinen", "an NNX class, or a callable that makes an NNX module",
+                    py::describe(nnx_class),
+                    flax::is_linen_module(nnx_class) ? "It is a Linen module already."
+                                                     : "Pass a class like nnx.Linear."});
+}
+
+nb::object call(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
+                const nb::dict& kwargs) {
+  const py::Names& n = py::names();
+  if (nb::cast<bool>(nb::bool_(py::get(self, n.is_initializing)()))) {
+    return initialize(self, nnx_method, args, kwargs);
+  }
+  const nb::object module = construct(self, false);
+  bridge::load_variables(module, flax::unfreeze(py::get(self, n.variables)));
+  nb::object out = run(module, nnx_method, args, kwargs);
+  update_variables(self, module);
+  return out;
+}
+
+nb::object attribute(nb::handle self, nb::handle name) {
+  const py::Names& n = py::names();
+  const nb::object kwargs = py::get(self, n.kwargs);
+  if (nb::cast<bool>(kwargs.attr("__contains__")(name))) return kwargs[name];
+  const nb::object method = py::get_optional(py::get(self, n.nnx_class), name);
+  if (!method.is_valid() || PyCallable_Check(method.ptr()) == 0) return {};
+  nb::object bound =
+      flax::facade().partial(py::get(self, n.apply_dunder), nb::arg("nnx_method") = method);
+  py::set(bound, n.self_dunder, self);
+  return bound;
+}
+
+void update_variables(nb::handle self, nb::handle nnx_module) {
+  bridge::store_variables(self, nnx_module, [](const graph::Path&) { return true; });
+}
+
+nb::dict partial_fields(const nb::dict& fixed, const nb::dict& given) {
+  const py::Names& n = py::names();
+  nb::dict fields = py::copy_dict(fixed);
+  for (const auto& [name, value] : py::dict_items(given)) {
+    if (name.equal(n.kwargs)) continue;
+    if (!value.is_none()) fields[name] = value;
+  }
+  nb::dict kwargs = py::to_dict(fixed[n.kwargs]);
+  const nb::object more = py::dict_get(given, n.kwargs);
+  if (more.is_valid() && !more.is_none()) {
+    for (const auto& [name, value] : py::mapping_items(more)) kwargs[name] = value;
+  }
+  fields[n.kwargs] = flax::facade().frozen_dict(kwargs);
+  return fields;
+}
+
+nb::str class_name(nb::handle nnx_class) {
+  nb::object named = nb::borrow(nnx_class);
+  while (py::is_instance(named, flax::facade().partial)) named = py::get(named, py::names().func);
+  const nb::object name = py::get_optional(named, nb::str("__name__"));
+  if (!name.is_valid()) {
+    raise_type_error({"to_linen_class", "an NNX class, or a callable with a name",
+                      py::describe(nnx_class), "Pass a class like nnx.Linear."});
+  }
+  return nb::str((nb::cast<std::string>(name) + "ToLinen").c_str());
+}
+
+nb::object stream(nb::handle rngs, nb::handle name, nb::handle error_type) {
+  const py::Names& n = py::names();
+  const nb::dict streams = py::instance_dict(rngs);
+  for (nb::handle candidate : {name, n.default_, n.params}) {
+    nb::object found = py::dict_get(streams, candidate);
+    if (found.is_valid()) return found;
+  }
+  const std::string text =
+      "No RngStream named '" + nb::cast<std::string>(nb::str(name)) + "' found in Rngs.";
+  PyErr_SetString(error_type.ptr(), text.c_str());
+  throw nb::python_error();
+}
+
+}  // namespace to_linen
+
+ToLinen::ToLinen(nb::handle nnx_class, const nb::tuple& args, const nb::dict& kwargs,
+                 const ToLinenOptions& options) {
+  const py::Names& n = py::names();
+  nb::dict fields;
+  fields[n.args] = args;
+  fields[n.kwargs] = flax::facade().frozen_dict(kwargs);
+  fields[n.skip_rng] = options.skip_rng;
+  fields[n.nnx_module_augment_fn] = options.augment_fn;
+  if (options.metadata_fn.is_valid()) fields[n.metadata_fn] = options.metadata_fn;
+  if (!options.name.is_none()) fields[n.name] = options.name;
+  object_ = py::call(bridge::shell("ToLinen"), nb::make_tuple(nnx_class), fields);
+}
+
+nb::tuple ToLinen::init_with_output(nb::handle rngs, const nb::tuple& args,
+                                    const nb::dict& kwargs) const {
+  nb::list positional;
+  positional.append(rngs);
+  for (nb::handle arg : args) positional.append(arg);
+  return nb::tuple(py::call(py::get(object_, py::names().init_with_output), nb::tuple(positional),
+                            kwargs));
+}
+
+nb::object ToLinen::apply(nb::handle variables, const nb::tuple& args,
+                          const nb::dict& kwargs) const {
+  nb::list positional;
+  positional.append(variables);
+  for (nb::handle arg : args) positional.append(arg);
+  return py::call(py::get(object_, py::names().apply), nb::tuple(positional), kwargs);
+}
+
+}  // namespace nnx_wrappers

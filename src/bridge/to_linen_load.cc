@@ -1,0 +1,213 @@
+#include <string>
+#include <vector>
+
+#include "bridge/conflicts.h"
+#include "bridge/to_linen_state.h"
+#include "bridge/to_nnx_state.h"
+#include "flax/facade.h"
+#include "flax/linen.h"
+#include "flax/node.h"
+#include "flax/variable.h"
+#include "graph/load.h"
+#include "graph/path.h"
+#include "graph/state_tree.h"
+#include "graph/walk.h"
+#include "nnx_wrappers/errors.h"
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+namespace {
+
+constexpr const char* kWhere = "ToLinen.apply";
+
+nb::object unboxed(nb::handle leaf) {
+  return flax::is_axis_metadata(leaf) ? py::get(leaf, py::names().unbox)() : nb::borrow(leaf);
+}
+
+std::string collection_list(const std::vector<nb::object>& names) {
+  std::string text;
+  for (const nb::object& name : names) {
+    if (!text.empty()) text += ", ";
+    text += "'" + nb::cast<std::string>(nb::str(name)) + "'";
+  }
+  return text;
+}
+
+// The collection whose value a leaf of the module takes: its own type's where the
+// caller gave it, else the only one there is.
+nb::object pick_collection(const graph::Path& path, nb::handle current,
+                           const graph::StateTree& given) {
+  const std::vector<nb::object> candidates = given.collections();
+  if (candidates.size() == 1) return candidates.front();
+  nb::object own;
+  if (flax::is_variable(current)) own = flax::collection_of(flax::variable_type(current));
+  for (const nb::object& name : candidates) {
+    if (own.is_valid() && own.equal(name)) return name;
+  }
+  raise_value_error({std::string(kWhere) + ", " + graph::to_string(path),
+                     "this path in one collection", "it in " + collection_list(candidates),
+                     "Pass only the collection that the module uses."});
+}
+
+nb::dict unboxed_tree(nb::dict tree) {
+  for (auto& [key, value] : py::dict_items(tree)) {
+    tree[key] = PyDict_CheckExact(value.ptr()) != 0
+                    ? nb::object(unboxed_tree(nb::borrow<nb::dict>(value)))
+                    : unboxed(value);
+  }
+  return tree;
+}
+
+nb::object choose_value(const graph::Path& path, nb::handle current, const graph::StateTree& given) {
+  const nb::object collection = pick_collection(path, current, given);
+  for (const graph::StateLeaf& leaf : given.leaves()) {
+    if (leaf.collection.equal(collection)) return unboxed(leaf.value);
+  }
+  // No leaf here but leaves below: right only where the value is a mapping itself.
+  nb::dict tree = unboxed_tree(given.to_dict(collection));
+  const nb::object now =
+      flax::is_variable(current) ? flax::stored_value(current) : nb::borrow(current);
+  if (!py::is_mapping(now)) {
+    raise_value_error({std::string(kWhere) + ", " + nb::cast<std::string>(nb::str(collection)) +
+                           "/" + graph::to_string(path),
+                       "one value, since the module has " + py::describe(current) + " there",
+                       "variables below it", "Rename them, or remove them from the variables."});
+  }
+  return py::is_instance(now, flax::facade().frozen_dict) ? flax::facade().frozen_dict(tree)
+                                                          : nb::object(tree);
+}
+
+// The state of ToNNX modules: their variables are attributes that the constructor
+// could not make, so they are no known paths of the fresh module.
+class ToNNXState {
+ public:
+  explicit ToNNXState(nb::handle root) {
+    graph::WalkEvents events;
+    events.on_node = [&](const graph::Path& path, nb::handle node, flax::NodeKind) {
+      if (is_to_nnx(node)) wrappers_.push_back({path, nb::borrow(node), nb::dict()});
+      return true;
+    };
+    graph::walk(root, events);
+  }
+
+  // Takes a leaf if its path leads into a ToNNX. Returns false otherwise.
+  bool take(const graph::StateTree::Found& found) {
+    for (Wrapper& wrapper : wrappers_) {
+      if (!begins_with(found.path, wrapper.path)) continue;
+      graph::Path inside(found.path.begin() + static_cast<long>(wrapper.path.size()),
+                         found.path.end());
+      for (const graph::StateLeaf& leaf : found.tree->leaves()) {
+        graph::Path full{leaf.collection};
+        full.insert(full.end(), inside.begin(), inside.end());
+        graph::insert_nested(wrapper.variables, full, leaf.value);
+      }
+      return true;
+    }
+    return false;
+  }
+
+  void set() const {
+    for (const Wrapper& wrapper : wrappers_) {
+      if (nb::len(wrapper.variables) == 0) continue;
+      set_variables(wrapper.object, wrapper.variables,
+                    std::string(kWhere) + ", " + graph::to_string(wrapper.path));
+    }
+  }
+
+ private:
+  struct Wrapper {
+    graph::Path path;
+    nb::object object;
+    nb::dict variables;
+  };
+
+  static bool begins_with(const graph::Path& path, const graph::Path& prefix) {
+    if (path.size() <= prefix.size()) return false;
+    for (size_t i = 0; i < prefix.size(); ++i) {
+      if (!path[i].equal(prefix[i])) return false;
+    }
+    return true;
+  }
+
+  std::vector<Wrapper> wrappers_;
+};
+
+[[noreturn]] void cannot_build(const graph::Path& path, const std::string& expected,
+                               const std::string& got) {
+  raise_value_error({std::string(kWhere) + ", " + graph::to_string(path), expected, got,
+                     "Remove the path from the variables."});
+}
+
+// One step down an unknown path, with an empty module where nothing is there yet.
+nb::object step_down(nb::handle current, nb::handle key, const graph::Path& path) {
+  const nb::handle module = flax::facade().nnx_module;
+  if (flax::is_variable(current)) {
+    cannot_build(path, "a module on the way", py::describe(current));
+  }
+  if (nb::isinstance<nb::dict>(current)) {
+    const nb::dict dict = nb::borrow<nb::dict>(current);
+    if (!dict.contains(key)) current[key] = module();
+    return current[key];
+  }
+  if (nb::isinstance<nb::list>(current)) {
+    if (!nb::isinstance<nb::int_>(key) || nb::cast<long>(key) < 0) {
+      cannot_build(path, "an index into a list of modules", py::describe(key));
+    }
+    const auto index = nb::cast<size_t>(key);
+    while (nb::len(current) <= index) current.attr("append")(module());
+    return current[key];
+  }
+  if (nb::isinstance<nb::tuple>(current)) {
+    const bool there = nb::isinstance<nb::int_>(key) && nb::cast<long>(key) >= 0 &&
+                       nb::cast<size_t>(key) < nb::len(current);
+    if (!there) cannot_build(path, "an element of a tuple that is there", py::describe(key));
+    return current[key];
+  }
+  const nb::str name(key);
+  nb::object next = py::get_optional(current, name);
+  if (!next.is_valid()) {
+    next = module();
+    py::set(current, name, next);
+  }
+  return next;
+}
+
+void warn_unknown(nb::handle nnx_module, const std::vector<graph::Path>& unknown) {
+  for (const graph::Path& path : unknown) {
+    nb::object current = nb::borrow(nnx_module);
+    for (size_t i = 0; i + 1 < path.size(); ++i) current = step_down(current, path[i], path);
+  }
+  const std::string text = "Found unknown module paths in incoming state:" +
+                           graph::to_lines(unknown) +
+                           "\nIntermediate modules have been reconstructed; the values are unused.";
+  flax::facade().warn(text, nb::arg("stacklevel") = 2);
+}
+
+}  // namespace
+
+void load_variables(nb::handle nnx_module, nb::handle variables) {
+  graph::StateTree tree;
+  for (const auto& [collection, below] : py::mapping_items(variables)) {
+    tree.add_collection(collection, below);
+  }
+  refuse_conflicts(tree, kWhere);
+  graph::load(nnx_module, tree,
+              [](const graph::Path& path, nb::handle current, flax::NodeKind,
+                 const graph::StateTree& given) { return choose_value(path, current, given); });
+  const auto unused = tree.unused();
+  if (unused.empty()) return;
+  ToNNXState wrappers(nnx_module);
+  std::vector<graph::Path> unknown;
+  for (const auto& found : unused) {
+    if (!wrappers.take(found)) unknown.push_back(found.path);
+  }
+  wrappers.set();
+  if (!unknown.empty()) warn_unknown(nnx_module, unknown);
+}
+
+}  // namespace nnx_wrappers::bridge

@@ -1,0 +1,234 @@
+#include "nnx_wrappers/to_nnx.h"
+
+#include <string>
+
+#include "bridge/shells.h"
+#include "bridge/to_nnx_state.h"
+#include "flax/facade.h"
+#include "flax/linen.h"
+#include "flax/node.h"
+#include "graph/snapshot.h"
+#include "nnx_wrappers/collections.h"
+#include "nnx_wrappers/errors.h"
+#include "nnx_wrappers/lazy_init.h"
+#include "nnx_wrappers/rngs.h"
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers {
+
+namespace nb = nanobind;
+
+namespace {
+
+constexpr const char* kInitRemedy =
+    "Call lazy_init(module, *sample_inputs) (or module.lazy_init(*sample_inputs)) first, so that "
+    "the Linen module makes its variables.";
+
+std::string class_of(nb::handle linen_module) { return py::type_name(linen_module.type()); }
+
+void require_linen_module(nb::handle module) {
+  if (flax::is_linen_module(module)) return;
+  std::string remedy = "Pass an instance of a flax.linen.Module.";
+  if (py::is_class(module) && py::is_subtype(module, flax::facade().linen_module)) {
+    remedy = "Pass an instance: ToNNX(" + py::type_name(module) + "(...), rngs=rngs).";
+  } else if (flax::is_pytree(module)) {
+    remedy = "It is an NNX module already; use it as it is.";
+  }
+  raise_type_error({"ToNNX", "an instance of a Linen module", py::describe(module), remedy});
+}
+
+nb::object own_rngs(nb::handle rngs) {
+  const flax::Facade& f = flax::facade();
+  if (rngs.is_none()) return nb::none();
+  if (py::is_instance(rngs, f.rngs)) return py::get(rngs, py::names().fork)();
+  if (py::is_instance(rngs, f.jax_array)) return f.rngs(nb::arg("params") = rngs);
+  raise_type_error({"ToNNX, rngs", "nnx.Rngs, a JAX random key or None", py::describe(rngs),
+                    "Pass rngs=nnx.Rngs(0), for example."});
+}
+
+// The same error object with one more sentence, so that `except` clauses and
+// tracebacks stay as they are.
+void append_remedy(nb::python_error& error, const std::string& remedy) {
+  const nb::object value = nb::borrow(error.value());
+  const std::string text = nb::cast<std::string>(nb::str(value));
+  py::set(value, py::names().args, nb::make_tuple(text + " " + remedy));
+}
+
+// Linen could not find a variable: say what to do about it.
+[[noreturn]] void rethrow_not_found(nb::python_error& error, nb::handle self,
+                                    nb::handle linen_module) {
+  const flax::Facade& f = flax::facade();
+  if (error.matches(f.collection_not_found_error) && !bridge::has_variables(self)) {
+    const std::string text = nb::cast<std::string>(nb::str(error.value())) + " ToNNX(" +
+                             class_of(linen_module) + ") has no variables yet. " + kInitRemedy;
+    const nb::object raised = f.not_initialized_error(text);
+    nb::object cause = nb::borrow(error.value());
+    PyException_SetCause(raised.ptr(), cause.release().ptr());
+    PyErr_SetObject(f.not_initialized_error.ptr(), raised.ptr());
+    throw nb::python_error();
+  }
+  append_remedy(error, kInitRemedy);
+  throw;  // NOLINT: the python_error being handled by the caller
+}
+
+nb::object run_linen(nb::handle self, nb::handle linen_module, nb::handle rngs, bool initializing,
+                     const nb::tuple& args, const nb::dict& kwargs, const ToNNXCall& options) {
+  const py::Names& n = py::names();
+  nb::dict given = py::copy_dict(kwargs);
+  given[n.method] = options.method;
+  if (initializing) {
+    nb::list positional;
+    positional.append(rngs);
+    for (nb::handle arg : args) positional.append(arg);
+    const nb::object result =
+        py::call(py::get(linen_module, n.init_with_output), nb::tuple(positional), given);
+    bridge::set_variables(self, result[1], "ToNNX(" + class_of(linen_module) + ").lazy_init");
+    return result[0];
+  }
+  const nb::dict variables = to_nnx::variables(self);
+  nb::object filter = options.mutable_;
+  if (filter.is_none()) {
+    filter = flax::enclosing_mutable();
+    if (!filter.is_valid()) {
+      nb::list present;
+      for (const auto& item : py::dict_items(variables)) {
+        if (!item.first.equal(n.params)) present.append(item.first);
+      }
+      filter = nb::len(present) == 0 ? nb::object(nb::bool_(false)) : nb::object(present);
+    }
+  }
+  given[n.mutable_] = filter;
+  given[n.rngs] = rngs;
+  nb::list positional;
+  positional.append(variables);
+  for (nb::handle arg : args) positional.append(arg);
+  const nb::object result = py::call(py::get(linen_module, n.apply), nb::tuple(positional), given);
+  if (filter.ptr() == Py_False) return result;
+  const nb::object updates = result[1];
+  if (nb::len(updates) != 0) {
+    bridge::set_variables(self, updates, "ToNNX(" + class_of(linen_module) + ")");
+  }
+  return result[0];
+}
+
+bool is_initializing(const nb::dict& attributes) {
+  const nb::object state = py::dict_get(attributes, py::names().pytree_state);
+  return state.is_valid() &&
+         nb::cast<bool>(nb::bool_(py::get(state, py::names().initializing_property)));
+}
+
+}  // namespace
+
+namespace to_nnx {
+
+void initialize(nb::handle self, nb::handle linen_module, nb::handle rngs) {
+  require_linen_module(linen_module);
+  const nb::object forked = own_rngs(rngs);
+  py::set(self, py::names().to_nnx_module, linen_module);
+  py::set(self, py::names().to_nnx_rngs, forked);
+}
+
+nb::dict variables(nb::handle self) {
+  return nnx_attrs_to_linen_vars(bridge::state_attributes(self));
+}
+
+nb::object call(nb::handle self, const nb::tuple& args, const nb::dict& kwargs,
+                const ToNNXCall& options) {
+  const py::Names& n = py::names();
+  const nb::dict attributes = py::instance_dict(self);
+  const nb::object linen_module = py::dict_get(attributes, n.to_nnx_module);
+  if (!linen_module.is_valid()) {
+    raise_value_error({"ToNNX.__call__", "a ToNNX whose __init__ has run", py::describe(self),
+                       "Call super().__init__(module, rngs=rngs) in the subclass."});
+  }
+  const bool own = options.rngs.is_none();
+  nb::object source = own ? py::dict_get(attributes, n.to_nnx_rngs) : options.rngs;
+  if (!source.is_valid()) source = nb::none();
+  const bool initializing = is_initializing(attributes);
+  // RNG counts advance before Linen runs, so they are part of what a failure undoes.
+  // Variables are replaced, never changed in place: the attributes are enough.
+  graph::Snapshot before;
+  before.add_attributes(self);
+  before.add_graph(source);
+  return graph::all_or_nothing(before, [&] {
+    nb::dict keys;
+    try {
+      keys = nnx_rngs_to_linen(source);
+      return run_linen(self, linen_module, keys, initializing, args, kwargs, options);
+    } catch (nb::python_error& error) {
+      const flax::Facade& f = flax::facade();
+      if (!initializing && (error.matches(f.param_not_found_error) ||
+                            error.matches(f.collection_not_found_error))) {
+        rethrow_not_found(error, self, linen_module);
+      }
+      if (initializing && error.matches(f.invalid_rng_error) && keys.is_valid() &&
+          nb::len(keys) == 0) {
+        append_remedy(error, "Give ToNNX random keys: ToNNX(module, rngs=nnx.Rngs(0)).");
+      }
+      throw;
+    }
+  });
+}
+
+nb::object attribute(nb::handle self, nb::handle name) {
+  const py::Names& n = py::names();
+  const nb::object linen_module = py::dict_get(py::instance_dict(self), n.to_nnx_module);
+  std::string remedy;
+  if (linen_module.is_valid()) {
+    const nb::object method = py::get_optional(linen_module.type(), name);
+    if (method.is_valid() && PyCallable_Check(method.ptr()) != 0) {
+      nb::object bound = flax::facade().partial(py::get(self, n.apply_dunder),
+                                                nb::arg("method") = method);
+      py::set(bound, n.self_dunder, self);
+      return bound;
+    }
+    remedy = "' (nor has " + class_of(linen_module) + ")";
+    if (!bridge::has_variables(self)) {
+      remedy += "; if it is a variable of the Linen module, call lazy_init first";
+    }
+  } else {
+    remedy = "'";
+  }
+  PyErr_SetString(PyExc_AttributeError,
+                  ("'" + py::type_name(self.type()) + "' object has no attribute '" +
+                   nb::cast<std::string>(nb::str(name)) + remedy)
+                      .c_str());
+  throw nb::python_error();
+}
+
+nb::object attribute_value(nb::handle value) {
+  const flax::Facade& f = flax::facade();
+  if (nb::cast<bool>(f.is_data(value)) || nb::len(f.has_data(value)) == 0) return nb::borrow(value);
+  return f.data(value);
+}
+
+void release_rngs(nb::handle self) { py::set(self, py::names().to_nnx_rngs, nb::none()); }
+
+}  // namespace to_nnx
+
+ToNNX::ToNNX(nb::handle linen_module, nb::handle rngs)
+    : object_(bridge::shell("ToNNX")(linen_module, nb::arg("rngs") = rngs)) {}
+
+ToNNX ToNNX::from(nb::handle object) {
+  if (!bridge::is_to_nnx(object)) {
+    raise_type_error({"ToNNX::from", "an nnx_wrappers.ToNNX", py::describe(object),
+                      "Construct ToNNX(linen_module, rngs) instead."});
+  }
+  return ToNNX(nb::borrow<nb::object>(object));
+}
+
+ToNNX& ToNNX::lazy_init(const nb::tuple& args, const nb::dict& kwargs) {
+  nnx_wrappers::lazy_init(object_, args, kwargs);
+  return *this;
+}
+
+nb::object ToNNX::call(const nb::tuple& args, const nb::dict& kwargs,
+                       const ToNNXCall& options) const {
+  return to_nnx::call(object_, args, kwargs, options);
+}
+
+nb::dict ToNNX::variables() const { return to_nnx::variables(object_); }
+
+}  // namespace nnx_wrappers

@@ -1,0 +1,158 @@
+#include "nnx_wrappers/variables.h"
+
+#include <string>
+
+#include "bridge/shells.h"
+#include "bridge/variable_make.h"
+#include "flax/facade.h"
+#include "flax/linen.h"
+#include "flax/variable.h"
+#include "nnx_wrappers/errors.h"
+#include "nnx_wrappers/nnx_meta.h"
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers {
+
+namespace nb = nanobind;
+
+namespace {
+
+void require_variable(nb::handle object, const char* where) {
+  if (flax::is_variable(object)) return;
+  raise_type_error({where, "an nnx.Variable", py::describe(object),
+                    "Wrap the value, for example nnx.Param(value)."});
+}
+
+bool is_vanilla(const nb::dict& metadata) {
+  for (const auto& [key, value] : py::dict_items(metadata)) {
+    if (flax::is_required_metadata(key)) continue;
+    const bool is_hooks = nb::isinstance<nb::str>(key) &&
+                          nb::cast<std::string>(nb::str(key)).ends_with("_hooks");
+    if (is_hooks && nb::isinstance<nb::tuple>(value) && nb::len(value) == 0) continue;
+    return false;
+  }
+  return true;
+}
+
+// The Linen box that a Variable came from.
+nb::object linen_box(nb::handle variable, nb::handle box_type, const nb::dict& metadata) {
+  const py::Names& n = py::names();
+  const nb::object from_metadata = py::get_optional(box_type, n.from_nnx_metadata);
+  nb::dict fields;
+  if (from_metadata.is_valid()) {
+    fields[n.value] = flax::stored_value(variable);
+    fields.update(metadata);
+    try {
+      return from_metadata(fields);
+    } catch (nb::python_error& error) {
+      if (!error.matches(PyExc_KeyError)) throw;
+      raise_value_error_from(
+          error, {"to_linen_var", "all the metadata that a " + py::type_name(box_type) + " box needs",
+                  "a Variable without " + nb::cast<std::string>(nb::str(error.value())),
+                  "Give the Variable that metadata, or leave out linen_meta_type."});
+    }
+  }
+  for (const auto& [key, value] : py::dict_items(metadata)) {
+    if (!key.equal(n.linen_meta_type) && !flax::is_required_metadata(key)) fields[key] = value;
+  }
+  return py::call(box_type, nb::make_tuple(flax::stored_value(variable)), fields);
+}
+
+// The box's metadata without touching the box: Flax's LogicallyPartitioned empties
+// itself in to_nnx_metadata, so a copy is asked.
+nb::dict metadata_of_box(nb::handle box) {
+  const py::Names& n = py::names();
+  const nb::object copy = flax::facade().copy(box);
+  const nb::object to_metadata = py::get_optional(copy, n.to_nnx_metadata);
+  if (to_metadata.is_valid()) return py::to_dict(to_metadata());
+  return py::copy_dict(py::instance_dict(copy));
+}
+
+}  // namespace
+
+bool is_vanilla_variable(nb::handle variable) {
+  require_variable(variable, "is_vanilla_variable");
+  return is_vanilla(flax::metadata(variable));
+}
+
+nb::object to_linen_var(nb::handle variable) {
+  require_variable(variable, "to_linen_var");
+  const nb::dict metadata = flax::metadata(variable);
+  const nb::object box_type = py::dict_get(metadata, py::names().linen_meta_type);
+  if (box_type.is_valid()) return linen_box(variable, box_type, flax::box_metadata(variable));
+  if (is_vanilla(metadata)) return flax::stored_value(variable);
+  return bridge::shell("NNXMeta")(flax::variable_type(variable), flax::stored_value(variable),
+                                  flax::box_metadata(variable));
+}
+
+nb::str get_col_name(nb::handle keypath) {
+  const nb::str where("get_col_name");
+  if (PySequence_Check(keypath.ptr()) == 0 || nb::isinstance<nb::str>(keypath)) {
+    raise_type_error({"get_col_name", "a JAX key path (a tuple of keys)", py::describe(keypath),
+                      "Use the paths of jax.tree_util.tree_map_with_path."});
+  }
+  if (nb::len(keypath) == 0) {
+    raise_value_error({"get_col_name", "a key path that begins with a collection", "an empty path",
+                       "Give the path of a leaf inside a dict of collections."});
+  }
+  const nb::object head = keypath[0];
+  if (!py::is_instance(head, flax::facade().dict_key)) {
+    raise_type_error({"get_col_name", "a jax.tree_util.DictKey at the head of the path",
+                      py::describe(head), "Give the path of a leaf inside a dict of collections."});
+  }
+  return nb::str(py::get(head, py::names().key));
+}
+
+nb::object to_nnx_var(nb::handle collection, nb::handle leaf) {
+  return bridge::make_variable(collection, leaf, "to_nnx_var");
+}
+
+namespace bridge {
+
+nb::object make_variable(nb::handle collection, nb::handle leaf, const std::string& where) {
+  const py::Names& n = py::names();
+  const flax::Facade& f = flax::facade();
+  if (!nb::isinstance<nb::str>(collection)) {
+    raise_type_error({where, "the name of a collection (a str)", py::describe(collection),
+                      "Use 'params', 'batch_stats' or another collection name."});
+  }
+  if (flax::is_variable(leaf)) {
+    raise_type_error({where, "a Linen leaf (an array or an AxisMetadata box)", py::describe(leaf),
+                      "It is an nnx.Variable already; use it as it is."});
+  }
+  const nb::object type = flax::type_for_collection(collection);
+  if (!py::is_class(type) || !py::is_subtype(type, f.variable)) {
+    raise_value_error({where, "a collection registered for an nnx.Variable type",
+                       "'" + nb::cast<std::string>(collection) + "', registered for " +
+                           py::describe(type),
+                       "Register a Variable type with nnx.register_variable_name(name, type, "
+                       "overwrite=True)."});
+  }
+  if (py::is_instance(leaf, f.nnx_meta)) {
+    const nb::object box_type = py::get(leaf, n.var_type);
+    if (!box_type.is(type)) {
+      raise_value_error({where, "a box of " + py::describe(type) + ", the type of collection '" +
+                                    nb::cast<std::string>(collection) + "'",
+                         "a box of " + py::describe(box_type),
+                         "Move the leaf to its own collection, or register the type with "
+                         "nnx.register_variable_name."});
+    }
+    return nnx_meta_to_variable(leaf);
+  }
+  if (!flax::is_axis_metadata(leaf)) return variable_from_raw(type, leaf);
+  nb::dict metadata = metadata_of_box(leaf);
+  const nb::object value = py::dict_get(metadata, n.value);
+  if (!value.is_valid()) {
+    raise_value_error({where, "a box with a field 'value'", py::describe(leaf),
+                       "Give the box type a to_nnx_metadata() that returns its value and fields."});
+  }
+  PyDict_DelItem(metadata.ptr(), n.value.ptr());
+  metadata[n.linen_meta_type] = leaf.type();
+  return variable_from_metadata(type, value, metadata);
+}
+
+}  // namespace bridge
+
+}  // namespace nnx_wrappers

@@ -1,0 +1,153 @@
+#include "flax/facade.h"
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "py/object.h"
+
+namespace nnx_wrappers::flax {
+
+namespace {
+
+std::string version_of(const char* package) {
+  try {
+    return nb::cast<std::string>(nb::module_::import_("importlib.metadata").attr("version")(package));
+  } catch (const std::exception&) {
+    return "(not installed)";
+  }
+}
+
+// `path` is "module.submodule:attribute.attribute".
+nb::handle look_up(const std::string& path) {
+  const auto colon = path.find(':');
+  try {
+    nb::object object = nb::module_::import_(path.substr(0, colon).c_str());
+    size_t begin = colon + 1;
+    while (begin <= path.size()) {
+      const size_t end = std::min(path.find('.', begin), path.size());
+      object = py::get(object, nb::str(path.substr(begin, end - begin).c_str()));
+      begin = end + 1;
+    }
+    return object.release();  // immortal: see the header
+  } catch (nb::python_error& error) {
+    const std::string text = "nnx_wrappers needs " + path + ", which Flax " + version_of("flax") +
+                             " with JAX " + version_of("jax") +
+                             " does not have; install a supported pair (Flax 0.12.8 with JAX 0.10, "
+                             "or Flax 0.12.12 with JAX 0.12).";
+    nb::raise_from(error, PyExc_ImportError, "%s", text.c_str());
+    throw nb::python_error();
+  }
+}
+
+bool version_at_least(const std::string& version, const std::array<int, 3>& minimum) {
+  std::array<int, 3> parts{};
+  size_t begin = 0;
+  for (int& part : parts) {
+    if (begin >= version.size()) break;
+    part = std::atoi(version.c_str() + begin);
+    begin = version.find('.', begin);
+    if (begin == std::string::npos) break;
+    ++begin;
+  }
+  return parts >= minimum;
+}
+
+// An error that both `except ScopeParamNotFoundError` and `except
+// ScopeCollectionNotFound` catch: Flax raises one or the other depending on how
+// much of the module is missing, and users should not need to know which.
+nb::handle make_not_initialized_error(const Facade& table) {
+  nb::dict body;
+  body["__module__"] = "nnx_wrappers";
+  body["__doc__"] = "A ToNNX was called before lazy_init made the variables of its Linen module.";
+  // Flax's classes build their text from the parts; this one is given its text.
+  body["__init__"] = nb::borrow(PyExc_Exception).attr("__init__");
+  const nb::object metaclass = nb::borrow(reinterpret_cast<PyObject*>(&PyType_Type));
+  return metaclass("NotInitializedError",
+                   nb::make_tuple(table.param_not_found_error, table.collection_not_found_error),
+                   body)
+      .release();
+}
+
+Facade load() {
+  Facade f;
+  f.nnx_module = look_up("flax.nnx:Module");
+  f.pytree = look_up("flax.nnx:Pytree");
+  f.pytree_flatten = look_up("flax.nnx:Pytree._graph_node_flatten");
+  f.variable = look_up("flax.nnx:Variable");
+  f.variable_init = look_up("flax.nnx:Variable.__init__");
+  f.variable_create = look_up("flax.nnx:Variable.create_value");
+  f.hijax_variable = look_up("flax.nnx.variablelib:HijaxVariable");
+  f.required_metadata = look_up("flax.nnx:Variable.required_metadata");
+  f.variable_types = look_up("flax.nnx.variablelib:VariableTypeCache");
+  f.register_variable_name = look_up("flax.nnx:register_variable_name");
+  f.variable_type_from_name = look_up("flax.nnx:variable_type_from_name");
+  f.var_defaults = look_up("flax.nnx.variablelib:var_defaults");
+  f.using_eager_sharding = look_up("flax.nnx.variablelib:using_eager_sharding");
+  f.is_array_ref = look_up("flax.nnx.variablelib:is_array_ref");
+  f.rng_state = look_up("flax.nnx:RngState");
+  f.rngs = look_up("flax.nnx:Rngs");
+  f.rng_stream = look_up("flax.nnx:RngStream");
+  f.is_data = look_up("flax.nnx:is_data");
+  f.has_data = look_up("flax.nnx.pytreelib:has_data");
+  f.data = look_up("flax.nnx:data");
+  f.split = look_up("flax.nnx:split");
+  f.clone = look_up("flax.nnx:clone");
+  f.with_partitioning = look_up("flax.nnx.spmd:with_partitioning");
+  f.get_node_impl = look_up("flax.nnx.graphlib:get_node_impl");
+  f.graph_registry = look_up("flax.nnx.graphlib:GRAPH_REGISTRY");
+  f.pytree_registry = look_up("flax.nnx.graphlib:PYTREE_REGISTRY");
+  f.jax_pytree_registry = look_up("flax.nnx.graphlib:JAX_PYTREE_REGISTRY");
+  f.data_elem = look_up("flax.nnx.graphlib:DataElem");
+  f.static_elem = look_up("flax.nnx.graphlib:StaticElem");
+  f.bridge_context = look_up("flax.nnx.bridge.module:MODULE_CONTEXT");
+  f.nnx_meta = look_up("flax.nnx.bridge.variables:NNXMeta");
+
+  f.linen_module = look_up("flax.linen:Module");
+  f.linen_context = look_up("flax.linen.module:_context");
+  f.axis_metadata = look_up("flax.core.meta:AxisMetadata");
+  f.partitioned = look_up("flax.core.meta:Partitioned");
+  f.frozen_dict = look_up("flax.core:FrozenDict");
+  f.unfreeze = look_up("flax.core:unfreeze");
+  f.shard_value = look_up("flax.core.spmd:shard_value");
+  f.get_global_mesh = look_up("flax.core.meta:get_global_mesh");
+  f.invalid_rng_error = look_up("flax.errors:InvalidRngError");
+  f.param_not_found_error = look_up("flax.errors:ScopeParamNotFoundError");
+  f.collection_not_found_error = look_up("flax.errors:ScopeCollectionNotFound");
+  f.not_initialized_error = make_not_initialized_error(f);
+
+  f.jax_array = look_up("jax:Array");
+  f.numpy_array = look_up("numpy:ndarray");
+  f.tracer = look_up("jax.core:Tracer");
+  f.dict_key = look_up("jax.tree_util:DictKey");
+  f.new_ref = look_up("jax:new_ref");
+  f.partition_spec = look_up("jax.sharding:PartitionSpec");
+  f.named_sharding = look_up("jax.sharding:NamedSharding");
+  f.tree_map = look_up("jax.tree_util:tree_map");
+  f.tree_flatten = look_up("jax.tree_util:tree_flatten");
+  f.partial = look_up("functools:partial");
+  f.copy = look_up("copy:copy");
+  f.warn = look_up("warnings:warn");
+
+  f.boxes_exclude_required = version_at_least(version_of("flax"), {0, 12, 11});
+  return f;
+}
+
+}  // namespace
+
+const Facade& facade() {
+  // Imports release the GIL, so a function-local static could deadlock with it:
+  // two threads may both load, the loser's copy of the handles is dropped.
+  static std::atomic<const Facade*> published{nullptr};
+  const Facade* table = published.load(std::memory_order_acquire);
+  if (table == nullptr) {
+    auto mine = std::make_unique<const Facade>(load());
+    if (published.compare_exchange_strong(table, mine.get(), std::memory_order_acq_rel)) {
+      table = mine.release();  // immortal: see the header
+    }
+  }
+  return *table;
+}
+
+}  // namespace nnx_wrappers::flax

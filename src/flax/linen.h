@@ -1,0 +1,29 @@
+// Linen's dynamic context and scopes, and the context of flax.nnx.bridge.module.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace nnx_wrappers::flax {
+
+namespace nb = nanobind;
+
+// The innermost Linen module running in this thread, or None.
+nb::object innermost_linen_module();
+
+// The innermost flax.nnx.bridge.Module running in this thread, or None.
+nb::object innermost_bridge_module();
+
+// True if `module` is a bound Linen module in `init`.
+bool is_initializing(nb::handle linen_module);
+
+// The `mutable` filter of the context that encloses a call: the bridge module's
+// scope, else the Linen module's scope, else an invalid object.
+nb::object enclosing_mutable();
+
+bool is_linen_module(nb::handle object);
+bool is_axis_metadata(nb::handle object);
+
+// A FrozenDict (at any depth) made a plain dict; other objects as they are.
+nb::object unfreeze(nb::handle tree);
+
+}  // namespace nnx_wrappers::flax

@@ -1,0 +1,136 @@
+#include "flax/variable.h"
+
+#include "flax/facade.h"
+#include "nnx_wrappers/errors.h"
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers::flax {
+
+namespace {
+
+// A plain Variable: its slots may be read directly.
+bool is_plain(nb::handle object) { return py::is_subtype(object.type(), facade().variable); }
+
+nb::object deref(nb::object value) {
+  return is_array_ref(value) ? nb::object(value[nb::ellipsis()]) : value;
+}
+
+}  // namespace
+
+bool is_variable(nb::handle object) {
+  if (is_plain(object)) return true;
+  const nb::handle type = object.type();
+  const Facade& f = facade();
+  if (py::is_subtype(type, f.hijax_variable)) return true;
+  return py::is_subtype(type, f.tracer) && py::is_instance(object, f.variable);
+}
+
+nb::object variable_type(nb::handle variable) {
+  if (is_plain(variable)) return nb::borrow(variable.type());
+  return py::get(variable, py::names().var_type);
+}
+
+bool is_array_ref(nb::handle object) { return nb::cast<bool>(facade().is_array_ref(object)); }
+
+nb::object raw_value(nb::handle variable) {
+  if (is_plain(variable)) return py::get(variable, py::names().raw_value);
+  return py::get(variable, py::names().get_raw_value)();
+}
+
+nb::object stored_value(nb::handle variable) {
+  const Facade& f = facade();
+  nb::object value = deref(raw_value(variable));
+  if (py::is_instance(value, f.jax_array)) return value;
+  const nb::object flattened = f.tree_flatten(value);
+  return flattened[1].attr("unflatten")(flattened[0]);
+}
+
+void store_value(nb::handle variable, nb::handle value) {
+  const Facade& f = facade();
+  const nb::object current = raw_value(variable);
+  if (is_array_ref(current) && (py::is_instance(value, f.jax_array) || is_array_ref(value))) {
+    nb::object array = deref(nb::borrow(value));
+    current[nb::ellipsis()] = array;
+    return;
+  }
+  py::get(variable, py::names().set_raw_value)(value, nb::arg("_unsafe_bypass_check") = true);
+}
+
+nb::dict metadata(nb::handle variable) {
+  return nb::cast<nb::dict>(py::get(variable, py::names().get_metadata)());
+}
+
+nb::dict box_metadata(nb::handle variable) {
+  nb::dict all = metadata(variable);
+  if (!facade().boxes_exclude_required) return all;
+  nb::dict kept;
+  for (const auto& [key, value] : py::dict_items(all)) {
+    if (!is_required_metadata(key)) kept[key] = value;
+  }
+  return kept;
+}
+
+bool is_required_metadata(nb::handle name) {
+  const int found = PySequence_Contains(facade().required_metadata.ptr(), name.ptr());
+  if (found < 0) throw nb::python_error();
+  return found != 0;
+}
+
+bool is_rng_state(nb::handle variable) {
+  return py::is_subtype(variable_type(variable), facade().rng_state);
+}
+
+nb::object type_for_collection(nb::handle collection) {
+  const Facade& f = facade();
+  nb::object type = py::dict_get(f.variable_types, collection);
+  if (type.is_valid()) return type;
+  return f.variable_type_from_name(collection, nb::arg("allow_register") = true);
+}
+
+nb::object collection_of(nb::handle type) {
+  for (auto& [name, registered] : py::dict_items(facade().variable_types)) {
+    if (registered.is(type)) return name;
+  }
+  return {};
+}
+
+nb::object collection_of_or_register(nb::handle type, const std::string& where) {
+  nb::object name = collection_of(type);
+  if (name.is_valid()) return name;
+  name = py::get(type, nb::str("__name__"));
+  const nb::object holder = py::dict_get(facade().variable_types, name);
+  if (holder.is_valid()) {
+    const std::string text = nb::cast<std::string>(name);
+    raise_value_error({where, "a Variable type that has a collection of its own",
+                       "a second type named " + text + " beside the registered " +
+                           nb::cast<std::string>(py::get(holder, nb::str("__module__"))) + "." + text,
+                       "Rename the type, or give it a collection with "
+                       "nnx.register_variable_name('name', type)."});
+  }
+  facade().register_variable_name(name, type);
+  return name;
+}
+
+bool has_own_init(nb::handle type) {
+  return !py::get(type, py::names().init_dunder).is(facade().variable_init);
+}
+
+nb::object new_variable(nb::handle type, nb::handle value, const nb::dict& metadata) {
+  return py::get(type, py::names().from_metadata)(value, metadata);
+}
+
+void add_required_metadata(nb::dict& metadata) {
+  const Facade& f = facade();
+  const py::Names& n = py::names();
+  if (!metadata.contains(n.hijax) || !metadata.contains(n.ref)) {
+    const nb::object defaults = f.var_defaults();
+    for (nb::handle name : {n.hijax, n.ref}) {
+      if (!metadata.contains(name)) metadata[name] = py::get(defaults, name);
+    }
+  }
+  if (!metadata.contains(n.eager_sharding)) metadata[n.eager_sharding] = f.using_eager_sharding();
+}
+
+}  // namespace nnx_wrappers::flax

@@ -1,0 +1,83 @@
+#include "graph/load.h"
+
+#include <unordered_set>
+
+#include "flax/variable.h"
+#include "nnx_wrappers/errors.h"
+#include "py/recursion.h"
+
+namespace nnx_wrappers::graph {
+
+namespace {
+
+class Loader {
+ public:
+  explicit Loader(const Choose& choose) : choose_(choose) {}
+
+  // Returns what has to stand in the parent: the object itself, or its
+  // replacement where it could not be changed in place.
+  nb::object visit(nb::handle object, flax::NodeKind kind, StateTree* given) {
+    const py::RecursionGuard guard(" while loading variables into an NNX module graph");
+    nb::object self = nb::borrow(object);
+    if (flax::has_identity(kind)) {
+      if (!seen_.insert(object.ptr()).second) return self;
+      kept_.push_back(self);
+    }
+    switch (kind) {
+      case flax::NodeKind::kLeaf:
+      case flax::NodeKind::kVariable:
+      case flax::NodeKind::kArrayRef:
+        return leaf(std::move(self), kind, given);
+      default:
+        return node(std::move(self), kind, given);
+    }
+  }
+
+ private:
+  nb::object leaf(nb::object self, flax::NodeKind kind, StateTree* given) {
+    if (given == nullptr || (given->leaves().empty() && !given->has_children())) return self;
+    given->mark_all_used();
+    nb::object value = choose_(path_, self, kind, *given);
+    if (!value.is_valid()) return self;
+    if (kind == flax::NodeKind::kVariable) {
+      flax::store_value(self, value);
+      return self;
+    }
+    if (kind == flax::NodeKind::kArrayRef) {
+      self[nb::ellipsis()] = value;
+      return self;
+    }
+    return value;
+  }
+
+  nb::object node(nb::object self, flax::NodeKind kind, StateTree* given) {
+    std::vector<flax::Child> children = flax::children_of(self, kind);
+    bool rebuild = false;
+    for (flax::Child& child : children) {
+      path_.push_back(child.key);
+      StateTree* below = given == nullptr ? nullptr : given->child(child.key);
+      nb::object loaded = visit(child.value, child.kind, below);
+      if (!loaded.is(child.value)) {
+        if (!flax::set_child(self, kind, child.key, loaded)) rebuild = true;
+        child.value = std::move(loaded);
+      }
+      path_.pop_back();
+    }
+    return rebuild ? flax::rebuild(self, kind, children) : self;
+  }
+
+  const Choose& choose_;
+  Path path_;
+  std::unordered_set<PyObject*> seen_;
+  std::vector<nb::object> kept_;
+};
+
+}  // namespace
+
+void load(nb::handle root, StateTree& given, const Choose& choose) {
+  const flax::NodeKind kind = flax::kind_of(root);
+  const nb::object loaded = Loader(choose).visit(root, kind, &given);
+  if (!loaded.is(root)) throw InternalError("the root of a module graph was replaced");
+}
+
+}  // namespace nnx_wrappers::graph

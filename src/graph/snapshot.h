@@ -1,0 +1,63 @@
+// What a module graph held at one moment, to put it back after a failed call.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <vector>
+
+namespace nnx_wrappers::graph {
+
+namespace nb = nanobind;
+
+// Owns references to what it saves, copies no array.
+class Snapshot {
+ public:
+  // Saves, for every node and Variable reachable from `root`: the attributes and
+  // the initializing flag of each nnx.Pytree, the items of each list and dict, the
+  // stored value and the metadata of each Variable.
+  void add_graph(nb::handle root);
+
+  // Saves the attributes of one nnx.Pytree, but nothing inside them.
+  void add_attributes(nb::handle pytree);
+
+  // Puts everything back as it was. Runs no user code. Throws on memory errors only.
+  void restore() const;
+
+ private:
+  struct SavedDict {
+    nb::dict dict;   // the live one
+    nb::dict saved;  // its shallow copy
+  };
+  struct SavedList {
+    nb::object list;
+    nb::list saved;
+  };
+  struct SavedVariable {
+    nb::object variable;
+    nb::object value;     // as raw_value gave it
+    nb::object contents;  // of an array ref; otherwise invalid
+    nb::dict metadata;
+  };
+  struct SavedFlag {
+    nb::object state;  // PytreeState
+    nb::object initializing;
+  };
+
+  std::vector<SavedDict> dicts_;
+  std::vector<SavedList> lists_;
+  std::vector<SavedVariable> variables_;
+  std::vector<SavedFlag> flags_;
+};
+
+// Runs `body`; if it throws, restores `before` and rethrows.
+template <typename Body>
+auto all_or_nothing(const Snapshot& before, Body&& body) {
+  try {
+    return body();
+  } catch (...) {
+    before.restore();
+    throw;
+  }
+}
+
+}  // namespace nnx_wrappers::graph

@@ -1,0 +1,114 @@
+#include "graph/state_tree.h"
+
+#include "py/containers.h"
+#include "py/recursion.h"
+
+namespace nnx_wrappers::graph {
+
+StateTree& StateTree::child_or_new(nb::handle key) {
+  if (StateTree* found = child(key)) return *found;
+  index_[key] = children_.size();
+  children_.emplace_back(nb::borrow(key), std::make_unique<StateTree>());
+  return *children_.back().second;
+}
+
+StateTree* StateTree::child(nb::handle key) const {
+  const nb::object position = py::dict_get(index_, key);
+  if (!position.is_valid()) return nullptr;
+  return children_[nb::cast<size_t>(position)].second.get();
+}
+
+void StateTree::add_collection(nb::handle collection, nb::handle variables) {
+  const py::RecursionGuard guard(" while reading a tree of Linen variables");
+  for (auto& [key, value] : py::mapping_items(variables)) {
+    StateTree& below = child_or_new(key);
+    if (py::is_mapping(value)) {
+      below.add_collection(collection, value);
+    } else {
+      below.leaves_.push_back({nb::borrow(collection), std::move(value)});
+    }
+  }
+}
+
+void StateTree::mark_all_used() {
+  used_ = true;
+  for (const auto& child : children_) child.second->mark_all_used();
+}
+
+nb::dict StateTree::to_dict(nb::handle collection) const {
+  nb::dict level;
+  for (const auto& [key, below] : children_) {
+    for (const StateLeaf& leaf : below->leaves_) {
+      if (!collection.is_valid() || leaf.collection.equal(collection)) level[key] = leaf.value;
+    }
+    if (!below->has_children()) continue;
+    nb::dict deeper = below->to_dict(collection);
+    if (deeper.size() != 0) level[key] = deeper;
+  }
+  return level;
+}
+
+std::vector<nb::object> StateTree::collections() const {
+  std::vector<nb::object> names;
+  const auto add = [&](const nb::object& name) {
+    for (const nb::object& known : names) {
+      if (known.equal(name)) return;
+    }
+    names.push_back(name);
+  };
+  for (const StateLeaf& leaf : leaves_) add(leaf.collection);
+  for (const auto& child : children_) {
+    for (const nb::object& name : child.second->collections()) add(name);
+  }
+  return names;
+}
+
+std::vector<StateTree::Found> StateTree::unused() const {
+  std::vector<Found> found;
+  Path path;
+  unused_below(path, found);
+  return found;
+}
+
+void StateTree::unused_below(Path& path, std::vector<Found>& found) const {
+  if (!leaves_.empty() && !used_) found.push_back({path, this});
+  for (const auto& [key, below] : children_) {
+    path.push_back(key);
+    below->unused_below(path, found);
+    path.pop_back();
+  }
+}
+
+const StateTree* StateTree::any_leaf(Path& path) const {
+  if (!leaves_.empty()) return this;
+  for (const auto& [key, below] : children_) {
+    path.push_back(key);
+    if (const StateTree* found = below->any_leaf(path)) return found;
+    path.pop_back();
+  }
+  return nullptr;
+}
+
+std::unique_ptr<StateTree::Conflict> StateTree::first_conflict() const {
+  Path path;
+  return conflict_below(path);
+}
+
+std::unique_ptr<StateTree::Conflict> StateTree::conflict_below(Path& path) const {
+  for (const auto& [key, below] : children_) {
+    path.push_back(key);
+    if (!leaves_.empty()) {
+      Path deeper = path;
+      if (const StateTree* leaf = below->any_leaf(deeper)) {
+        path.pop_back();
+        return std::make_unique<Conflict>(Conflict{path, leaves_.front().collection, deeper,
+                                                   leaf->leaves_.front().collection});
+      }
+    }
+    if (auto conflict = below->conflict_below(path)) return conflict;
+    path.pop_back();
+  }
+  return nullptr;
+}
+
+}  // namespace nnx_wrappers::graph

@@ -1,0 +1,62 @@
+#include "graph/walk.h"
+
+#include <unordered_set>
+
+#include "py/recursion.h"
+
+namespace nnx_wrappers::graph {
+
+namespace {
+
+class Walk {
+ public:
+  explicit Walk(const WalkEvents& events) : events_(events) {}
+
+  void visit(nb::handle object, flax::NodeKind kind) {
+    const py::RecursionGuard guard(" while walking an NNX module graph");
+    if (flax::has_identity(kind)) {
+      if (!seen_.insert(object.ptr()).second) return;
+      kept_.push_back(nb::borrow(object));  // an id stays unique while its object lives
+    }
+    switch (kind) {
+      case flax::NodeKind::kLeaf:
+      case flax::NodeKind::kVariable:
+      case flax::NodeKind::kArrayRef:
+        if (events_.on_leaf) events_.on_leaf(path_, object, kind);
+        return;
+      default:
+        break;
+    }
+    if (events_.on_node && !events_.on_node(path_, object, kind)) return;
+    for (flax::Child& child : flax::children_of(object, kind)) {
+      path_.push_back(child.key);
+      visit(child.value, child.kind);
+      path_.pop_back();
+    }
+  }
+
+ private:
+  const WalkEvents& events_;
+  Path path_;
+  std::unordered_set<PyObject*> seen_;
+  std::vector<nb::object> kept_;
+};
+
+}  // namespace
+
+void walk(nb::handle root, const WalkEvents& events) {
+  Walk(events).visit(root, flax::kind_of(root));
+}
+
+std::vector<nb::object> pytrees_of(nb::handle root) {
+  std::vector<nb::object> found;
+  WalkEvents events;
+  events.on_node = [&](const Path&, nb::handle node, flax::NodeKind) {
+    if (flax::is_pytree(node)) found.push_back(nb::borrow(node));
+    return true;
+  };
+  walk(root, events);
+  return found;
+}
+
+}  // namespace nnx_wrappers::graph

@@ -1,0 +1,87 @@
+// Interned attribute names and dict keys, each made once for the process.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace nnx_wrappers::py {
+
+// (C++ member, Python spelling), one line a name.
+#define NNX_WRAPPERS_NAMES(X)                            \
+  X(add_axis, "add_axis")                                \
+  X(apply, "apply")                                      \
+  X(apply_dunder, "__call__")                            \
+  X(args, "args")                                        \
+  X(create_value, "create_value")                        \
+  X(default_, "default")                                 \
+  X(eager_sharding, "eager_sharding")                    \
+  X(flatten, "flatten")                                  \
+  X(fork, "fork")                                        \
+  X(fork_static, "split")                                \
+  X(from_metadata, "from_metadata")                      \
+  X(from_nnx_metadata, "from_nnx_metadata")              \
+  X(func, "func")                                        \
+  X(get_metadata, "get_metadata")                        \
+  X(get_raw_value, "get_raw_value")                      \
+  X(graph_node_flatten, "_graph_node_flatten")           \
+  X(has_int_keys, "_pytree__has_int_keys")               \
+  X(hijax, "hijax")                                      \
+  X(init_dunder, "__init__")                             \
+  X(init_with_output, "init_with_output")                \
+  X(initializing, "_initializing")                       \
+  X(initializing_property, "initializing")               \
+  X(is_initializing, "is_initializing")                  \
+  X(is_mutable_collection, "is_mutable_collection")      \
+  X(is_pytree, "_pytree__is_pytree")                     \
+  X(items, "items")                                      \
+  X(key, "key")                                          \
+  X(keys, "keys")                                        \
+  X(kwargs, "kwargs")                                    \
+  X(linen_meta_type, "linen_meta_type")                  \
+  X(make_rng, "make_rng")                                \
+  X(mesh, "mesh")                                        \
+  X(metadata, "metadata")                                \
+  X(metadata_fn, "metadata_fn")                          \
+  X(method, "method")                                    \
+  X(module_stack, "module_stack")                        \
+  X(mutable_, "mutable")                                 \
+  X(name, "name")                                        \
+  X(nnx_class, "nnx_class")                              \
+  X(nnx_method, "nnx_method")                            \
+  X(nnx_module_augment_fn, "nnx_module_augment_fn")      \
+  X(out_sharding, "out_sharding")                        \
+  X(params, "params")                                    \
+  X(partition_name, "partition_name")                    \
+  X(put_variable, "put_variable")                        \
+  X(pytree_nodes, "_pytree__nodes")                      \
+  X(pytree_state, "_pytree__state")                      \
+  X(raw_value, "_raw_value")                             \
+  X(ref, "ref")                                          \
+  X(remove_axis, "remove_axis")                          \
+  X(replace, "replace")                                  \
+  X(rngs, "rngs")                                        \
+  X(scope, "scope")                                      \
+  X(self_dunder, "__self__")                             \
+  X(set_key, "set_key")                                  \
+  X(set_raw_value, "set_raw_value")                      \
+  X(sharding_rules, "sharding_rules")                    \
+  X(skip_rng, "skip_rng")                                \
+  X(to_nnx_metadata, "to_nnx_metadata")                  \
+  X(to_nnx_module, "to_nnx__module")                     \
+  X(to_nnx_rngs, "to_nnx__rngs")                         \
+  X(unbox, "unbox")                                      \
+  X(unflatten, "unflatten")                              \
+  X(value, "value")                                      \
+  X(var_metadata, "_var_metadata")                       \
+  X(var_type, "var_type")                                \
+  X(variables, "variables")
+
+struct Names {
+#define NNX_WRAPPERS_DECLARE(member, text) nanobind::handle member;
+  NNX_WRAPPERS_NAMES(NNX_WRAPPERS_DECLARE)
+#undef NNX_WRAPPERS_DECLARE
+};
+
+// The one table. The names are immortal: they live as long as the interpreter.
+const Names& names();
+
+}  // namespace nnx_wrappers::py

@@ -1,0 +1,82 @@
+#include "py/object.h"
+
+namespace nnx_wrappers::py {
+
+nb::object get(nb::handle object, nb::handle name) {
+  PyObject* value = PyObject_GetAttr(object.ptr(), name.ptr());
+  if (value == nullptr) throw nb::python_error();
+  return nb::steal(value);
+}
+
+nb::object get_optional(nb::handle object, nb::handle name) {
+  PyObject* value = PyObject_GetAttr(object.ptr(), name.ptr());
+  if (value == nullptr) {
+    if (PyErr_ExceptionMatches(PyExc_AttributeError) == 0) throw nb::python_error();
+    PyErr_Clear();
+    return {};
+  }
+  return nb::steal(value);
+}
+
+void set(nb::handle object, nb::handle name, nb::handle value) {
+  if (PyObject_SetAttr(object.ptr(), name.ptr(), value.ptr()) != 0) throw nb::python_error();
+}
+
+nb::dict instance_dict(nb::handle object) {
+  PyObject* dict = PyObject_GenericGetDict(object.ptr(), nullptr);
+  if (dict == nullptr) throw nb::python_error();
+  return nb::steal<nb::dict>(dict);
+}
+
+nb::object call(nb::handle callable, const nb::tuple& args, const nb::dict& kwargs) {
+  PyObject* result = PyObject_Call(callable.ptr(), args.ptr(), kwargs.ptr());
+  if (result == nullptr) throw nb::python_error();
+  return nb::steal(result);
+}
+
+bool is_instance(nb::handle object, nb::handle type) {
+  const int result = PyObject_IsInstance(object.ptr(), type.ptr());
+  if (result < 0) throw nb::python_error();
+  return result != 0;
+}
+
+bool is_subtype(nb::handle type, nb::handle base) {
+  return PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type.ptr()),
+                          reinterpret_cast<PyTypeObject*>(base.ptr())) != 0;
+}
+
+bool is_class(nb::handle object) { return PyType_Check(object.ptr()) != 0; }
+
+bool equal(nb::handle left, nb::handle right) {
+  const int result = PyObject_RichCompareBool(left.ptr(), right.ptr(), Py_EQ);
+  if (result < 0) throw nb::python_error();
+  return result != 0;
+}
+
+std::string type_name(nb::handle type) {
+  nb::object name = get_optional(type, nb::str("__qualname__"));
+  if (!name.is_valid() || !nb::isinstance<nb::str>(name)) return "?";
+  std::string text = nb::cast<std::string>(name);
+  const std::string local = "<locals>.";
+  if (const auto at = text.rfind(local); at != std::string::npos) {
+    text.erase(0, at + local.size());
+  }
+  return text;
+}
+
+std::string describe(nb::handle object) {
+  if (!object.is_valid() || object.is_none()) return "None";
+  if (nb::isinstance<nb::str>(object)) {
+    constexpr size_t kLongest = 80;
+    std::string text = nb::cast<std::string>(nb::str(object));
+    if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
+    return "the string '" + text + "'";
+  }
+  if (nb::isinstance<nb::bool_>(object)) {
+    return object.ptr() == Py_True ? "True" : "False";
+  }
+  if (is_class(object)) return "the class " + py::type_name(object);
+  return "an instance of " + py::type_name(object.type());
+}
+
+}  // namespace nnx_wrappers::py

@@ -1,0 +1,51 @@
+// Raw CPython, wrapped at once: attribute access, calls and type tests that
+// nanobind's accessors would make slower or noisier. Every returned nb::object
+// owns its reference; every nb::handle argument is borrowed for the call.
+// All functions need the GIL and may run user code (descriptors, __getattr__).
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include <string>
+
+namespace nnx_wrappers::py {
+
+namespace nb = nanobind;
+
+// `object.name`; throws nb::python_error.
+nb::object get(nb::handle object, nb::handle name);
+
+// `object.name`, or an invalid nb::object where the attribute is missing
+// (AttributeError is swallowed, every other error is thrown).
+nb::object get_optional(nb::handle object, nb::handle name);
+
+// `object.name = value`; throws nb::python_error.
+void set(nb::handle object, nb::handle name, nb::handle value);
+
+// The instance's `__dict__`; throws TypeError if it has none.
+nb::dict instance_dict(nb::handle object);
+
+// `callable(*args, **kwargs)`.
+nb::object call(nb::handle callable, const nb::tuple& args, const nb::dict& kwargs);
+
+// isinstance(object, type), __instancecheck__ included.
+bool is_instance(nb::handle object, nb::handle type);
+
+// issubclass on real inheritance only: no metaclass code runs.
+bool is_subtype(nb::handle type, nb::handle base);
+
+// True if `object` is a class.
+bool is_class(nb::handle object);
+
+// `left == right` as Python sees it.
+bool equal(nb::handle left, nb::handle right);
+
+// The name of a type as users know it: `module.QualName` shortened to `QualName`.
+std::string type_name(nb::handle type);
+
+// One phrase for an error message: "None", "the string 'x'", "the class Foo",
+// "an instance of Foo". Never calls a user's __repr__.
+std::string describe(nb::handle object);
+
+}  // namespace nnx_wrappers::py
