@@ -12,8 +12,8 @@ namespace nnx_wrappers {
 
 // What ToLinen's dataclass fields say; the defaults are the Python class's.
 struct ToLinenOptions {
-  bool skip_rng = false;           // the class takes no `rngs`
-  nanobind::object metadata_fn;    // Variable -> leaf; invalid: to_linen_var; None: raw values
+  bool skip_rng = false;         // the class takes no `rngs`
+  nanobind::object metadata_fn;  // Variable -> leaf; invalid: to_linen_var; None: raw values
   nanobind::object augment_fn = nanobind::none();  // (module, name) -> module, before loading
   nanobind::object name = nanobind::none();
 };

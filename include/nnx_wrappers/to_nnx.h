@@ -13,8 +13,8 @@ namespace nnx_wrappers {
 
 // What a call may be told besides the Linen method's own arguments.
 struct ToNNXCall {
-  nanobind::object rngs = nanobind::none();     // nnx.Rngs, key, dict of keys, None
-  nanobind::object method = nanobind::none();   // Linen method: name, function, None
+  nanobind::object rngs = nanobind::none();      // nnx.Rngs, key, dict of keys, None
+  nanobind::object method = nanobind::none();    // Linen method: name, function, None
   nanobind::object mutable_ = nanobind::none();  // Linen's filter; None: from context
 };
 
@@ -32,7 +32,8 @@ class ToNNX {
   ToNNX& lazy_init(const nanobind::tuple& args, const nanobind::dict& kwargs = nanobind::dict());
 
   // Runs the Linen module on the variables it owns and keeps what changed.
-  nanobind::object call(const nanobind::tuple& args, const nanobind::dict& kwargs = nanobind::dict(),
+  nanobind::object call(const nanobind::tuple& args,
+                        const nanobind::dict& kwargs = nanobind::dict(),
                         const ToNNXCall& options = {}) const;
 
   // The variables in Linen's form, {'params': {...}}, boxes included.

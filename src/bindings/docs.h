@@ -3,7 +3,8 @@
 
 namespace docs {
 
-inline constexpr const char* kIsVanillaVariable = R"(Tells whether a Variable carries nothing of its own.
+inline constexpr const char* kIsVanillaVariable =
+    R"(Tells whether a Variable carries nothing of its own.
 
 A Variable is vanilla if its metadata is no more than what Flax gives to every
 Variable (`hijax`, `ref`, `eager_sharding`) and empty hooks. Only such a Variable
@@ -68,7 +69,8 @@ Example::
   'params'
 )";
 
-inline constexpr const char* kToNnxVar = R"(Turns a Linen leaf into a Variable of the collection's type.
+inline constexpr const char* kToNnxVar =
+    R"(Turns a Linen leaf into a Variable of the collection's type.
 
 Args:
   col: the collection's name; a new name registers a new Variable type.
@@ -90,7 +92,8 @@ Example::
   'BatchStat'
 )";
 
-inline constexpr const char* kLinenVarsToNnxAttrs = R"(Turns a dict of Linen collections into nested NNX attributes.
+inline constexpr const char* kLinenVarsToNnxAttrs =
+    R"(Turns a dict of Linen collections into nested NNX attributes.
 
 Args:
   variables: collections of nested variables, as `module.init` returns them.
@@ -108,7 +111,8 @@ Example::
   ('Param', (2, 3))
 )";
 
-inline constexpr const char* kNnxAttrsToLinenVars = R"(Turns nested NNX attributes into a dict of Linen collections.
+inline constexpr const char* kNnxAttrsToLinenVars =
+    R"(Turns nested NNX attributes into a dict of Linen collections.
 
 Attributes that are no Variable have no place among Linen's variables and are left
 out.
@@ -130,7 +134,8 @@ Example::
   (3,)
 )";
 
-inline constexpr const char* kLazyInit = R"(Runs an NNX module or one of its methods once, to make Linen's variables.
+inline constexpr const char* kLazyInit =
+    R"(Runs an NNX module or one of its methods once, to make Linen's variables.
 
 Every `ToNNX` in the module's graph makes the variables of its Linen module from the
 inputs that reach it.

@@ -32,9 +32,8 @@ void refuse_duplicates(const graph::StateTree& tree, const std::string& where) {
     if (leaves.size() < 2) continue;
     raise_value_error({where + ", " + graph::to_string(found.path),
                        "each path in one collection, since an NNX attribute is one Variable",
-                       "a duplicate variable path: " +
-                           full_path(leaves[0].collection, found.path) + " and " +
-                           full_path(leaves[1].collection, found.path),
+                       "a duplicate variable path: " + full_path(leaves[0].collection, found.path) +
+                           " and " + full_path(leaves[1].collection, found.path),
                        "Rename one of the two."});
   }
 }

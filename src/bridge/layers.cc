@@ -26,7 +26,7 @@ constexpr std::array<LayerName, 8> kLayerNames = {{{"dense_layers", true},
                                                    {"scanned_blocks", false},
                                                    {"layers", true},
                                                    {"layers_remainder", false},
- {"layers_outside_pipeline", true}}};
+                                                   {"layers_outside_pipeline", true}}};
 constexpr std::array<const char*, 4> kFallbackPrefixes = {"dense_layers", "moe_layers", "layers",
                                                           "scanned_blocks"};
 

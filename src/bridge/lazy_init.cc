@@ -24,13 +24,12 @@ nb::object module_of(nb::handle module_or_method) {
   }
   nb::object owner = py::get_optional(module_or_method, py::names().self_dunder);
   if (owner.is_valid() && py::is_instance(owner, module_type)) return owner;
-  const bool is_linen =
-      py::is_instance(module_or_method, flax::facade().linen_module) ||
-      (owner.is_valid() && py::is_instance(owner, flax::facade().linen_module));
-  raise_value_error({"lazy_init", "an NNX module, or a method of an NNX Module",
-                     py::describe(module_or_method),
-                     is_linen ? "Wrap the Linen module first: lazy_init(ToNNX(module, rngs=rngs), x)."
-                              : "Pass the module itself, or a bound method of it."});
+  const bool is_linen = py::is_instance(module_or_method, flax::facade().linen_module) ||
+                        (owner.is_valid() && py::is_instance(owner, flax::facade().linen_module));
+  raise_value_error(
+      {"lazy_init", "an NNX module, or a method of an NNX Module", py::describe(module_or_method),
+       is_linen ? "Wrap the Linen module first: lazy_init(ToNNX(module, rngs=rngs), x)."
+                : "Pass the module itself, or a bound method of it."});
 }
 
 }  // namespace

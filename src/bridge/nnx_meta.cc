@@ -25,8 +25,7 @@ std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::repr(o
   raise_value_error({"NNXMeta.remove_axis",
                      "the axis named " + text_of(expected) + " at index " + std::to_string(index) +
                          " of " + text_of(names),
-                     got,
-                     "Use the metadata_params and the axis with which the axis was added."});
+                     got, "Use the metadata_params and the axis with which the axis was added."});
 }
 
 // Index from the front of a sequence that has `size` entries after adding, or
@@ -94,7 +93,8 @@ nb::object changed_box(nb::handle box, long index, nb::handle params, Change cha
   if (sharding.is_valid() && nb::cast<bool>(nb::bool_(sharding))) {
     metadata[n.out_sharding] = changed_sharding(sharding, index, axis_name, change);
   }
-  nb::object changed = flax::new_variable(flax::variable_type(variable), py::get(box, n.value), metadata);
+  nb::object changed =
+      flax::new_variable(flax::variable_type(variable), py::get(box, n.value), metadata);
   py::get(changed, change == Change::kAdd ? n.add_axis : n.remove_axis)(index, axis_name);
   nb::dict after = flax::metadata(changed);
   // The box keeps the entries it had: Flax's own boxes differ between versions in

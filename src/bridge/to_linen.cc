@@ -28,8 +28,7 @@ namespace {
 nb::object make_rngs(nb::handle self, bool initializing) {
   const py::Names& n = py::names();
   const nb::dict keys = linen_rngs_dict(self, !initializing);
-  const bool falls_back =
-      initializing && keys.contains(n.params) && !keys.contains(n.default_);
+  const bool falls_back = initializing && keys.contains(n.params) && !keys.contains(n.default_);
   const nb::object rngs_class =
       falls_back ? bridge::shell("LinenRngs") : nb::borrow(flax::facade().rngs);
   return py::call(rngs_class, nb::tuple(), keys);
@@ -62,7 +61,7 @@ nb::object method_of(nb::handle module, nb::handle method) {
   const std::string type = py::type_name(module.type());
   if (nb::isinstance<nb::str>(found)) {
     const std::string name = nb::cast<std::string>(found);
-    found = py::get_optional(module.type(), found);
+    found = py::class_attribute(module.type(), found);
     if (!found.is_valid()) {
       raise_attribute_error({"ToLinen, " + type, "a method of the NNX class",
                              "'" + name + "', which " + type + " does not have",
@@ -163,7 +162,7 @@ nb::object call(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
     return initialize(self, nnx_method, args, kwargs);
   }
   const nb::object module = construct(self, false);
-  bridge::load_variables(module, flax::unfreeze(py::get(self, n.variables)));
+  bridge::load_variables(self, module);
   nb::object out = run(module, nnx_method, args, kwargs);
   update_variables(self, module);
   return out;
@@ -173,7 +172,9 @@ nb::object attribute(nb::handle self, nb::handle name) {
   const py::Names& n = py::names();
   const nb::object kwargs = py::get(self, n.kwargs);
   if (nb::cast<bool>(kwargs.attr("__contains__")(name))) return kwargs[name];
-  const nb::object method = py::get_optional(py::get(self, n.nnx_class), name);
+  const nb::object nnx_class = py::get(self, n.nnx_class);
+  const nb::object method = py::is_class(nnx_class) ? py::class_attribute(nnx_class, name)
+                                                    : py::get_optional(nnx_class, name);
   if (!method.is_valid() || PyCallable_Check(method.ptr()) == 0) return {};
   nb::object bound =
       flax::facade().partial(py::get(self, n.apply_dunder), nb::arg("nnx_method") = method);
@@ -245,8 +246,8 @@ nb::tuple ToLinen::init_with_output(nb::handle rngs, const nb::tuple& args,
   nb::list positional;
   positional.append(rngs);
   for (nb::handle arg : args) positional.append(arg);
-  return nb::tuple(py::call(py::get(object_, py::names().init_with_output), nb::tuple(positional),
-                            kwargs));
+  return nb::tuple(
+      py::call(py::get(object_, py::names().init_with_output), nb::tuple(positional), kwargs));
 }
 
 nb::object ToLinen::apply(nb::handle variables, const nb::tuple& args,

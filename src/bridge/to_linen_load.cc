@@ -63,7 +63,8 @@ nb::dict unboxed_tree(nb::dict tree) {
   return tree;
 }
 
-nb::object choose_value(const graph::Path& path, nb::handle current, const graph::StateTree& given) {
+nb::object choose_value(const graph::Path& path, nb::handle current,
+                        const graph::StateTree& given) {
   const nb::object collection = pick_collection(path, current, given);
   for (const graph::StateLeaf& leaf : given.leaves()) {
     if (leaf.collection.equal(collection)) return unboxed(leaf.value);
@@ -182,15 +183,16 @@ void warn_unknown(nb::handle nnx_module, const std::vector<graph::Path>& unknown
     nb::object current = nb::borrow(nnx_module);
     for (size_t i = 0; i + 1 < path.size(); ++i) current = step_down(current, path[i], path);
   }
-  const std::string text = "Found unknown module paths in incoming state:" +
-                           graph::to_lines(unknown) +
-                           "\nIntermediate modules have been reconstructed; the values are unused.";
+  const std::string text =
+      "Found unknown module paths in incoming state:" + graph::to_lines(unknown) +
+      "\nIntermediate modules have been reconstructed; the values are unused.";
   flax::facade().warn(text, nb::arg("stacklevel") = 2);
 }
 
 }  // namespace
 
-void load_variables(nb::handle nnx_module, nb::handle variables) {
+void load_variables(nb::handle self, nb::handle nnx_module) {
+  const nb::object variables = flax::unfreeze(py::get(self, py::names().variables));
   graph::StateTree tree;
   for (const auto& [collection, below] : py::mapping_items(variables)) {
     tree.add_collection(collection, below);
@@ -204,7 +206,8 @@ void load_variables(nb::handle nnx_module, nb::handle variables) {
   ToNNXState wrappers(nnx_module);
   std::vector<graph::Path> unknown;
   for (const auto& found : unused) {
-    if (!wrappers.take(found)) unknown.push_back(found.path);
+    if (wrappers.take(found) || flax::has_submodule(self, found.path.front())) continue;
+    unknown.push_back(found.path);
   }
   wrappers.set();
   if (!unknown.empty()) warn_unknown(nnx_module, unknown);

@@ -9,10 +9,11 @@
 
 namespace nnx_wrappers::bridge {
 
-// Loads `variables` (collections, boxes allowed) into the module in place: Variables
-// by path, the state of ToNNX modules as new attributes. Warns about paths that the
-// module does not have and builds the modules that are missing on the way there.
-void load_variables(nanobind::handle nnx_module, nanobind::handle variables);
+// Loads the variables in the scope of `self` into the module in place: Variables by
+// path, the state of ToNNX modules as new attributes. Variables of Linen modules
+// that the constructor made, and Linen adopted, are theirs. Warns about paths that
+// the module does not have and builds the modules that are missing on the way there.
+void load_variables(nanobind::handle self, nanobind::handle nnx_module);
 
 // Collects the state of the module by collection, for collections that are mutable
 // in the scope of `self` only, converts it by the metadata_fn of `self`, and puts it

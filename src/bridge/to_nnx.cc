@@ -159,8 +159,8 @@ nb::object call(nb::handle self, const nb::tuple& args, const nb::dict& kwargs,
       return run_linen(self, linen_module, keys, initializing, args, kwargs, options);
     } catch (nb::python_error& error) {
       const flax::Facade& f = flax::facade();
-      if (!initializing && (error.matches(f.param_not_found_error) ||
-                            error.matches(f.collection_not_found_error))) {
+      if (!initializing &&
+          (error.matches(f.param_not_found_error) || error.matches(f.collection_not_found_error))) {
         rethrow_not_found(error, self, linen_module);
       }
       if (initializing && error.matches(f.invalid_rng_error) && keys.is_valid() &&
@@ -177,10 +177,10 @@ nb::object attribute(nb::handle self, nb::handle name) {
   const nb::object linen_module = py::dict_get(py::instance_dict(self), n.to_nnx_module);
   std::string remedy;
   if (linen_module.is_valid()) {
-    const nb::object method = py::get_optional(linen_module.type(), name);
+    const nb::object method = py::class_attribute(linen_module.type(), name);
     if (method.is_valid() && PyCallable_Check(method.ptr()) != 0) {
-      nb::object bound = flax::facade().partial(py::get(self, n.apply_dunder),
-                                                nb::arg("method") = method);
+      nb::object bound =
+          flax::facade().partial(py::get(self, n.apply_dunder), nb::arg("method") = method);
       py::set(bound, n.self_dunder, self);
       return bound;
     }

@@ -58,7 +58,7 @@ std::string first_path(nb::handle name, nb::handle value) {
 
 void refuse_shadowing(nb::handle to_nnx, nb::handle name, nb::handle value,
                       const std::string& where) {
-  const bool hides = py::get_optional(to_nnx.type(), name).is_valid();
+  const bool hides = py::class_attribute(to_nnx.type(), name).is_valid();
   if (!hides && !is_reserved(name)) return;
   const std::string text = nb::cast<std::string>(nb::str(name));
   raise_value_error({where + ", " + first_path(name, value),

@@ -28,8 +28,8 @@ void require_variable(nb::handle object, const char* where) {
 bool is_vanilla(const nb::dict& metadata) {
   for (const auto& [key, value] : py::dict_items(metadata)) {
     if (flax::is_required_metadata(key)) continue;
-    const bool is_hooks = nb::isinstance<nb::str>(key) &&
-                          nb::cast<std::string>(nb::str(key)).ends_with("_hooks");
+    const bool is_hooks =
+        nb::isinstance<nb::str>(key) && nb::cast<std::string>(nb::str(key)).ends_with("_hooks");
     if (is_hooks && nb::isinstance<nb::tuple>(value) && nb::len(value) == 0) continue;
     return false;
   }
@@ -49,9 +49,10 @@ nb::object linen_box(nb::handle variable, nb::handle box_type, const nb::dict& m
     } catch (nb::python_error& error) {
       if (!error.matches(PyExc_KeyError)) throw;
       raise_value_error_from(
-          error, {"to_linen_var", "all the metadata that a " + py::type_name(box_type) + " box needs",
-                  "a Variable without " + nb::cast<std::string>(nb::str(error.value())),
-                  "Give the Variable that metadata, or leave out linen_meta_type."});
+          error,
+          {"to_linen_var", "all the metadata that a " + py::type_name(box_type) + " box needs",
+           "a Variable without " + nb::cast<std::string>(nb::str(error.value())),
+           "Give the Variable that metadata, or leave out linen_meta_type."});
     }
   }
   for (const auto& [key, value] : py::dict_items(metadata)) {
@@ -124,17 +125,18 @@ nb::object make_variable(nb::handle collection, nb::handle leaf, const std::stri
   }
   const nb::object type = flax::type_for_collection(collection);
   if (!py::is_class(type) || !py::is_subtype(type, f.variable)) {
-    raise_value_error({where, "a collection registered for an nnx.Variable type",
-                       "'" + nb::cast<std::string>(collection) + "', registered for " +
-                           py::describe(type),
-                       "Register a Variable type with nnx.register_variable_name(name, type, "
-                       "overwrite=True)."});
+    raise_value_error(
+        {where, "a collection registered for an nnx.Variable type",
+         "'" + nb::cast<std::string>(collection) + "', registered for " + py::describe(type),
+         "Register a Variable type with nnx.register_variable_name(name, type, "
+         "overwrite=True)."});
   }
   if (py::is_instance(leaf, f.nnx_meta)) {
     const nb::object box_type = py::get(leaf, n.var_type);
     if (!box_type.is(type)) {
-      raise_value_error({where, "a box of " + py::describe(type) + ", the type of collection '" +
-                                    nb::cast<std::string>(collection) + "'",
+      raise_value_error({where,
+                         "a box of " + py::describe(type) + ", the type of collection '" +
+                             nb::cast<std::string>(collection) + "'",
                          "a box of " + py::describe(box_type),
                          "Move the leaf to its own collection, or register the type with "
                          "nnx.register_variable_name."});

@@ -13,7 +13,8 @@ namespace {
 
 std::string version_of(const char* package) {
   try {
-    return nb::cast<std::string>(nb::module_::import_("importlib.metadata").attr("version")(package));
+    return nb::cast<std::string>(
+        nb::module_::import_("importlib.metadata").attr("version")(package));
   } catch (const std::exception&) {
     return "(not installed)";
   }

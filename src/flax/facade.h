@@ -69,9 +69,9 @@ struct Facade {
   nb::handle named_sharding;
   nb::handle tree_map;
   nb::handle tree_flatten;
-  nb::handle partial;   // functools.partial
-  nb::handle copy;      // copy.copy
-  nb::handle warn;      // warnings.warn
+  nb::handle partial;  // functools.partial
+  nb::handle copy;     // copy.copy
+  nb::handle warn;     // warnings.warn
 
   // True where Flax's own bridge leaves hijax, ref and eager_sharding out of the
   // metadata of a box (Flax 0.12.11 and later).

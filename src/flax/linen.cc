@@ -32,13 +32,15 @@ nb::object enclosing_mutable() {
   return {};
 }
 
-bool is_linen_module(nb::handle object) {
-  return py::is_instance(object, facade().linen_module);
+bool has_submodule(nb::handle linen_module, nb::handle name) {
+  const py::Names& n = py::names();
+  const nb::object children = py::get(py::get(linen_module, n.state), n.children);
+  return nb::cast<bool>(children.attr("__contains__")(name));
 }
 
-bool is_axis_metadata(nb::handle object) {
-  return py::is_instance(object, facade().axis_metadata);
-}
+bool is_linen_module(nb::handle object) { return py::is_instance(object, facade().linen_module); }
+
+bool is_axis_metadata(nb::handle object) { return py::is_instance(object, facade().axis_metadata); }
 
 nb::object unfreeze(nb::handle tree) { return facade().unfreeze(tree); }
 

@@ -20,6 +20,9 @@ bool is_initializing(nb::handle linen_module);
 // scope, else the Linen module's scope, else an invalid object.
 nb::object enclosing_mutable();
 
+// True if the bound Linen module has adopted a submodule of this name.
+bool has_submodule(nb::handle linen_module, nb::handle name);
+
 bool is_linen_module(nb::handle object);
 bool is_axis_metadata(nb::handle object);
 

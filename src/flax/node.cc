@@ -73,8 +73,8 @@ std::vector<Child> pytree_children(nb::handle node) {
   for (auto& [name, value] : py::dict_items(py::instance_dict(node))) {
     if (name.is(n.pytree_state)) continue;  // flags, never state
     if (tagged) {
-      const bool is_data = PyMapping_HasKey(data_names.ptr(), name.ptr()) != 0 &&
-                           truthy(data_names[name]);
+      const bool is_data =
+          PyMapping_HasKey(data_names.ptr(), name.ptr()) != 0 && truthy(data_names[name]);
       if (!is_data) continue;
     }
     items.emplace_back(path_key(name, has_int_keys), std::move(value));

@@ -26,8 +26,8 @@ NodeKind kind_of(nb::handle object);
 
 // Nodes that may be shared and are walked once: everything with an identity.
 constexpr bool has_identity(NodeKind kind) {
-  return kind == NodeKind::kVariable || kind == NodeKind::kArrayRef ||
-         kind == NodeKind::kPytree || kind == NodeKind::kGraphNode;
+  return kind == NodeKind::kVariable || kind == NodeKind::kArrayRef || kind == NodeKind::kPytree ||
+         kind == NodeKind::kGraphNode;
 }
 
 // A child that holds state: a node, or a value that Flax treats as a leaf.

@@ -105,7 +105,8 @@ nb::object collection_of_or_register(nb::handle type, const std::string& where) 
     const std::string text = nb::cast<std::string>(name);
     raise_value_error({where, "a Variable type that has a collection of its own",
                        "a second type named " + text + " beside the registered " +
-                           nb::cast<std::string>(py::get(holder, nb::str("__module__"))) + "." + text,
+                           nb::cast<std::string>(py::get(holder, nb::str("__module__"))) + "." +
+                           text,
                        "Rename the type, or give it a collection with "
                        "nnx.register_variable_name('name', type)."});
   }

@@ -35,8 +35,8 @@ void Snapshot::add_graph(nb::handle root) {
     nb::object value = flax::raw_value(leaf);
     nb::object contents;
     if (flax::is_array_ref(value)) contents = value[nb::ellipsis()];
-    variables_.push_back({nb::borrow(leaf), std::move(value), std::move(contents),
-                          flax::metadata(leaf)});
+    variables_.push_back(
+        {nb::borrow(leaf), std::move(value), std::move(contents), flax::metadata(leaf)});
   };
   walk(root, events);
 }
@@ -53,8 +53,7 @@ void Snapshot::restore() const {
       entry.value[nb::ellipsis()] = entry.contents;
       continue;
     }
-    py::get(entry.variable, n.set_raw_value)(entry.value,
-                                             nb::arg("_unsafe_bypass_check") = true);
+    py::get(entry.variable, n.set_raw_value)(entry.value, nb::arg("_unsafe_bypass_check") = true);
     if (py::is_subtype(entry.variable.type(), flax::facade().variable)) {
       py::restore_dict(py::get(entry.variable, n.var_metadata), entry.metadata);
     }

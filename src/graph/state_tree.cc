@@ -101,8 +101,8 @@ std::unique_ptr<StateTree::Conflict> StateTree::conflict_below(Path& path) const
       Path deeper = path;
       if (const StateTree* leaf = below->any_leaf(deeper)) {
         path.pop_back();
-        return std::make_unique<Conflict>(Conflict{path, leaves_.front().collection, deeper,
-                                                   leaf->leaves_.front().collection});
+        return std::make_unique<Conflict>(
+            Conflict{path, leaves_.front().collection, deeper, leaf->leaves_.front().collection});
       }
     }
     if (auto conflict = below->conflict_below(path)) return conflict;

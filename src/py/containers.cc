@@ -33,9 +33,8 @@ std::vector<Item> mapping_items(nb::handle mapping) {
 namespace {
 
 bool all_strings(const std::vector<Item>& items) {
-  return std::all_of(items.begin(), items.end(), [](const Item& item) {
-    return PyUnicode_CheckExact(item.first.ptr()) != 0;
-  });
+  return std::all_of(items.begin(), items.end(),
+                     [](const Item& item) { return PyUnicode_CheckExact(item.first.ptr()) != 0; });
 }
 
 }  // namespace

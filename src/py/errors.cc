@@ -16,7 +16,8 @@ InternalError::InternalError(const std::string& what, std::source_location site)
                        std::to_string(site.line()) + "); please report it") {}
 
 std::string format(const Problem& problem) {
-  std::string text = problem.where + ": expected " + problem.expected + ", got " + problem.got + ".";
+  std::string text =
+      problem.where + ": expected " + problem.expected + ", got " + problem.got + ".";
   if (!problem.remedy.empty()) text += " " + problem.remedy;
   return text;
 }

@@ -6,7 +6,7 @@ namespace {
 
 Names make_names() {
   Names table;
-#define NNX_WRAPPERS_DEFINE(member, text)         \
+#define NNX_WRAPPERS_DEFINE(member, text)          \
   table.member = PyUnicode_InternFromString(text); \
   if (!table.member.is_valid()) throw nanobind::python_error();
   NNX_WRAPPERS_NAMES(NNX_WRAPPERS_DEFINE)

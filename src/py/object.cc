@@ -18,6 +18,17 @@ nb::object get_optional(nb::handle object, nb::handle name) {
   return nb::steal(value);
 }
 
+nb::object class_attribute(nb::handle type, nb::handle name) {
+  const nb::tuple bases = nb::borrow<nb::tuple>(get(type, nb::str("__mro__")));
+  for (nb::handle base : bases) {
+    const nb::object body = get(base, nb::str("__dict__"));
+    const int found = PySequence_Contains(body.ptr(), name.ptr());
+    if (found < 0) throw nb::python_error();
+    if (found != 0) return get_optional(type, name);
+  }
+  return {};
+}
+
 void set(nb::handle object, nb::handle name, nb::handle value) {
   if (PyObject_SetAttr(object.ptr(), name.ptr(), value.ptr()) != 0) throw nb::python_error();
 }

@@ -20,6 +20,11 @@ nb::object get(nb::handle object, nb::handle name);
 // (AttributeError is swallowed, every other error is thrown).
 nb::object get_optional(nb::handle object, nb::handle name);
 
+// The class attribute `type.name` if the class or a base has it; attributes of the
+// metaclass (like `__call__` of a class without one) do not count. Otherwise an
+// invalid nb::object.
+nb::object class_attribute(nb::handle type, nb::handle name);
+
 // `object.name = value`; throws nb::python_error.
 void set(nb::handle object, nb::handle name, nb::handle value);
 

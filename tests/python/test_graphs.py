@@ -1,0 +1,431 @@
+"""Module graphs of every shape through ToLinen, compared with Flax's bridge."""
+
+import dataclasses
+import typing as tp
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from flax import nnx
+from flax.core import FrozenDict
+from oracle import assert_same, ours, theirs
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:flax")
+
+X = jnp.arange(6.0).reshape(2, 3)
+KEY = jax.random.key(3)
+
+
+class Custom(nnx.Param):
+    """A Variable type that no collection knows yet."""
+
+
+@nnx.register_variable_name("graph_tests_named", overwrite=True)
+class Named(nnx.Variable):
+    """A Variable type with a collection of its own."""
+
+
+class Shared(nnx.Module):
+    def __init__(self, rngs):
+        self.second = nnx.Linear(3, 3, rngs=rngs)
+        self.first = self.second
+        self.kernel = self.second.kernel
+
+    def __call__(self, x):
+        return self.first(x) + self.second(x) + self.kernel[...].sum()
+
+
+class Cycle(nnx.Module):
+    def __init__(self, rngs):
+        self.child = nnx.Module()
+        self.child.parent = self
+        self.child.w = nnx.Param(rngs.params.normal((3,)))
+
+    def __call__(self, x):
+        return x * self.child.parent.child.w[...]
+
+
+class Containers(nnx.Module):
+    def __init__(self, rngs):
+        self.items = nnx.List([nnx.Linear(3, 3, rngs=rngs) for _ in range(12)])
+        self.table = nnx.Dict(a=nnx.Linear(3, 3, rngs=rngs), b=nnx.Param(jnp.ones(3)))
+        self.pair = nnx.data((nnx.Linear(3, 3, rngs=rngs), nnx.Param(jnp.zeros(3))))
+        self.plain = nnx.data([nnx.Param(jnp.ones(3)), {"deep": nnx.Param(jnp.ones(3))}])
+        self.steps = nnx.Sequential(nnx.Linear(3, 3, rngs=rngs), nnx.relu)
+        self.empty = nnx.data([])
+        self.nothing = None
+
+    def __call__(self, x):
+        for layer in self.items:
+            x = layer(x)
+        x = self.table["a"](x) + self.table["b"][...]
+        x = self.pair[0](x) + self.pair[1][...]
+        x = x + self.plain[0][...] * self.plain[1]["deep"][...]
+        return self.steps(x)
+
+
+class Types(nnx.Module):
+    def __init__(self, rngs):
+        self.custom = Custom(rngs.params.normal((3,)))
+        self.named = Named(jnp.full((3,), 2.0))
+        self.stat = nnx.BatchStat(jnp.zeros(3))
+        self.cache = nnx.Cache(jnp.zeros((), jnp.int32))
+        self.annotated = nnx.Param(jnp.ones(3), note="mine", levels=(1, 2))
+
+    def __call__(self, x):
+        self.stat[...] = x.mean(0)
+        self.cache[...] = self.cache[...] + 1
+        self.named[...] = self.named[...] * 2
+        return x * self.custom[...] + self.named[...] + self.annotated[...]
+
+
+class Values(nnx.Module):
+    def __init__(self, rngs):
+        self.half = nnx.Param(jnp.ones((3,), jnp.bfloat16))
+        self.complex = nnx.Param(jnp.ones((3,), jnp.complex64) * 2j)
+        self.small = nnx.Param(jnp.ones((3,), jnp.int8))
+        self.flag = nnx.Variable(jnp.array(True))
+        self.key = nnx.Variable(jax.random.key(7))
+        self.scalar = nnx.Param(1.5)
+        self.empty = nnx.Param(jnp.zeros((0, 3)))
+
+    def __call__(self, x):
+        noise = jax.random.normal(self.key[...], x.shape)
+        return (x * self.half[...] + noise + self.scalar.get_value()) * self.complex[...]
+
+
+class RawArrays(nnx.Module):
+    def __init__(self, rngs):
+        self.array = nnx.data(rngs.params.normal((3,)))
+        self.number = nnx.data(2.0)
+        self.table = nnx.data({"x": jnp.ones(3), "y": [jnp.zeros(3)]})
+
+    def __call__(self, x):
+        return x * self.array * self.number + self.table["x"] + self.table["y"][0]
+
+
+class Statics(nnx.Module):
+    def __init__(self, rngs):
+        self.names = nnx.static(["relu", "gelu"])
+        self.mapping = nnx.static({"a": 1})
+        self.fn = jnp.sin
+        self.size = 3
+        self.w = nnx.Param(jnp.ones(self.size))
+
+    def __call__(self, x):
+        return self.fn(x) * self.w[...] * len(self.names) * self.mapping["a"]
+
+
+class NotAModule(nnx.Pytree):
+    def __init__(self):
+        self.w = nnx.Param(jnp.ones(3))
+        self.label = "static"
+
+
+class HoldsPytree(nnx.Module):
+    def __init__(self, rngs):
+        self.inner = NotAModule()
+
+    def __call__(self, x):
+        return x * self.inner.w[...]
+
+
+class NotAPytree(nnx.Module, pytree=False):
+    def __init__(self, rngs):
+        self.sub = nnx.Linear(3, 3, rngs=rngs)
+        self.raw = jnp.ones(3)
+        self.label = "static"
+        self.listed = [1, 2, 3]
+
+    def __call__(self, x):
+        return self.sub(x) * self.raw * len(self.listed)
+
+
+class Node:
+    """A graph node type of the user's own."""
+
+    def __init__(self, w):
+        self.w = w
+
+
+
+def _register_node() -> None:
+    from flax.nnx import graphlib
+
+    def set_key(node, key, value):
+        if key == "w" and isinstance(node.w, nnx.Variable) and isinstance(value, nnx.Variable):
+            node.w.update_from_state(value)
+        else:
+            setattr(node, key, value)
+
+    graphlib.register_graph_node_type(
+        Node,
+        flatten=lambda node: ([("w", node.w)], None),
+        set_key=set_key,
+        pop_key=lambda node, key: node.__dict__.pop(key),
+        create_empty=lambda _: Node.__new__(Node),
+        clear=lambda node: node.__dict__.clear(),
+        init=lambda node, attributes: node.__dict__.update(attributes),
+    )
+
+
+_register_node()
+
+
+class HoldsNode(nnx.Module):
+    def __init__(self, rngs):
+        self.node = nnx.data(Node(nnx.Param(rngs.params.normal((3,)))))
+
+    def __call__(self, x):
+        return x + self.node.w[...]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Point:
+    x: tp.Any
+    y: tp.Any
+
+
+class HoldsVariablesInPytrees(nnx.Module):
+    def __init__(self, rngs):
+        self.point = nnx.data(Point(nnx.Param(jnp.ones(3)), nnx.Linear(3, 3, rngs=rngs)))
+        self.frozen = nnx.data(FrozenDict({"w": nnx.Param(jnp.ones(3))}))
+
+    def __call__(self, x):
+        return self.point.y(x) * self.point.x[...] + self.frozen["w"][...]
+
+
+class Sows(nnx.Module):
+    def __init__(self, rngs):
+        self.layer = nnx.Linear(3, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.layer(x)
+        self.sow(nnx.Intermediate, "seen", x)
+        return self.perturb("nudge", x)
+
+
+class KeepsRngs(nnx.Module):
+    def __init__(self, rngs):
+        self.rngs = rngs
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.forked = rngs.fork()
+
+    def __call__(self, x):
+        return self.drop(x) + jax.random.normal(self.rngs.params(), x.shape)
+
+
+GRAPHS = [
+    Shared,
+    Cycle,
+    Containers,
+    Types,
+    Values,
+    RawArrays,
+    Statics,
+    HoldsPytree,
+    NotAPytree,
+    HoldsNode,
+    HoldsVariablesInPytrees,
+    Sows,
+    KeepsRngs,
+]
+RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+
+
+def both(cls):
+    return ours.ToLinen(cls), theirs.ToLinen(cls)
+
+
+@pytest.mark.parametrize("cls", GRAPHS)
+def test_init_makes_the_same_variables_and_output(cls):
+    mine, reference = both(cls)
+    assert_same(mine.init_with_output(RNGS, X), reference.init_with_output(RNGS, X))
+
+
+@pytest.mark.parametrize("cls", GRAPHS)
+def test_apply_gives_the_same_output(cls):
+    mine, reference = both(cls)
+    variables = reference.init(RNGS, X)
+    assert_same(mine.apply(variables, X), reference.apply(variables, X))
+
+
+@pytest.mark.parametrize("cls", GRAPHS)
+def test_apply_with_rngs_and_every_collection_mutable_gives_the_same(cls):
+    mine, reference = both(cls)
+    variables = reference.init(RNGS, X)
+    rngs = {"dropout": KEY, "params": jax.random.key(9)}
+    assert_same(
+        mine.apply(variables, X, rngs=rngs, mutable=True),
+        reference.apply(variables, X, rngs=rngs, mutable=True),
+    )
+
+
+MUTABLE = [
+    False,
+    True,
+    "batch_stats",
+    ["batch_stats", "cache"],
+    [],
+    flax.core.DenyList("cache"),
+    flax.core.DenyList(["params", "intermediates"]),
+]
+
+
+@pytest.mark.parametrize("mutable", MUTABLE, ids=str)
+@pytest.mark.parametrize("cls", [Types, Sows])
+def test_every_form_of_mutable_gives_the_same(cls, mutable):
+    mine, reference = both(cls)
+    variables = reference.init(RNGS, X)
+    assert_same(
+        mine.apply(variables, X, mutable=mutable), reference.apply(variables, X, mutable=mutable)
+    )
+
+
+@pytest.mark.parametrize("missing", ["params", "batch_stats", "graph_tests_named", "Custom"])
+def test_a_missing_collection_is_filled_by_the_constructor_alike(missing):
+    mine, reference = both(Types)
+    variables = {k: v for k, v in reference.init(RNGS, X).items() if k != missing}
+    assert_same(
+        mine.apply(variables, X, mutable=True), reference.apply(variables, X, mutable=True)
+    )
+
+
+@pytest.mark.parametrize("cls", [Shared, Containers, KeepsRngs, NotAPytree, HoldsNode])
+def test_jit_of_apply_gives_the_same(cls):
+    mine, reference = both(cls)
+    variables = reference.init(RNGS, X)
+    assert_same(
+        jax.jit(lambda v: mine.apply(v, X, rngs={"dropout": KEY}))(variables),
+        jax.jit(lambda v: reference.apply(v, X, rngs={"dropout": KEY}))(variables),
+    )
+
+
+@pytest.mark.parametrize("cls", [Shared, Containers, Statics, HoldsVariablesInPytrees])
+def test_gradients_are_the_same(cls):
+    mine, reference = both(cls)
+    variables = reference.init(RNGS, X)
+
+    def loss(module):
+        return jax.grad(lambda v: jnp.sum(module.apply(v, X) ** 2))(variables)
+
+    assert_same(loss(mine), loss(reference))
+
+
+class Tree(nnx.Module):
+    """A Variable whose value is a pytree."""
+
+    def __init__(self, rngs):
+        self.tree = nnx.Param({"a": jnp.ones(3), "b": {"c": jnp.zeros(3)}})
+        self.frozen = nnx.Param(FrozenDict({"a": jnp.ones(3)}))
+        self.state = nnx.Variable(optax.adam(1e-3).init({"w": jnp.ones(3)}))
+
+    def __call__(self, x):
+        tree = self.tree.get_value()
+        return x * tree["a"] + tree["b"]["c"] + self.frozen.get_value()["a"]
+
+
+def test_a_variable_whose_value_is_a_pytree_is_loaded_whole():
+    mine, reference = both(Tree)
+    y, variables = mine.init_with_output(RNGS, X)
+    assert_same((y, variables), reference.init_with_output(RNGS, X))
+    assert_same(mine.apply(variables, X), y)
+
+
+class Immutable(nnx.Module):
+    """Arrays in containers that cannot be changed in place."""
+
+    def __init__(self, rngs):
+        self.pair = nnx.data((jnp.ones(3), jnp.zeros(3)))
+        self.state = nnx.data(optax.adam(1e-3).init({"w": jnp.full((3,), 2.0)}))
+        self.point = nnx.data(Point(jnp.ones(3), 5))
+
+    def __call__(self, x):
+        assert isinstance(self.state[0], type(optax.adam(1e-3).init({})[0]))
+        return x * self.pair[0] + self.state[0].mu["w"] + self.point.x * self.point.y
+
+
+def test_arrays_in_tuples_and_optimizer_states_are_loaded():
+    mine, reference = both(Immutable)
+    y, variables = mine.init_with_output(RNGS, X)
+    assert_same((y, variables), reference.init_with_output(RNGS, X))
+    doubled = jax.tree.map(lambda a: a * 2, variables)
+    expected = X * 2 + 0 + 2 * 5
+    assert_same(mine.apply(doubled, X), expected)
+
+
+class Refs(nnx.Module):
+    def __init__(self, rngs):
+        self.raw = jax.new_ref(jnp.ones(3))
+        self.count = nnx.BatchStat(jnp.zeros(3), ref=True)
+
+    def __call__(self, x):
+        self.count[...] = self.count[...] + 1
+        return x * self.raw[...] + self.count[...]
+
+
+def test_array_refs_are_stored_as_arrays_and_loaded_into_fresh_refs():
+    model = ours.ToLinen(Refs)
+    variables = model.init(RNGS, X)
+    assert_same(variables["Ref"]["raw"], jnp.ones(3))
+    given = {"Ref": {"raw": jnp.full((3,), 5.0)}, "batch_stats": {"count": jnp.full((3,), 2.0)}}
+    y, updates = model.apply(given, X, mutable="batch_stats")
+    assert_same(y, X * 5.0 + 3.0)
+    assert_same(updates, {"batch_stats": {"count": jnp.full((3,), 3.0)}})
+    assert_same(given["batch_stats"]["count"], jnp.full((3,), 2.0))
+
+
+def test_raw_arrays_keep_their_collection_under_tracing():
+    model = ours.ToLinen(RawArrays)
+    eager = model.init(RNGS, X)
+    traced = jax.jit(model.init)(RNGS, X)
+    assert jax.tree.structure(eager) == jax.tree.structure(traced)
+    assert set(eager) == {"ArrayImpl", "float"}
+
+
+FLAGS = {
+    "flax_pytree_module": False,
+    "flax_return_frozendict": True,
+    "flax_fix_rng_separator": True,
+    "flax_always_shard_variable": False,
+    "nnx_sow_capture_noop": True,  # Flax 0.12.12 has it, 0.12.8 does not
+}
+
+
+@pytest.mark.parametrize("flag", sorted(f for f in FLAGS if hasattr(flax.config, f)))
+@pytest.mark.parametrize("cls", [Containers, Types, Sows, KeepsRngs])
+def test_flags_of_flax_change_both_alike(cls, flag):
+    before = getattr(flax.config, flag)
+    flax.config.update(flag, FLAGS[flag])
+    try:
+        mine, reference = both(cls)
+        variables = reference.init(RNGS, X)
+        assert_same(mine.init(RNGS, X), variables)
+        assert_same(
+            mine.apply(variables, X, mutable=True), reference.apply(variables, X, mutable=True)
+        )
+    finally:
+        flax.config.update(flag, before)
+
+
+def test_hijax_variables_keep_the_collection_of_their_type():
+    with nnx.var_defaults(hijax=True):
+        model = ours.ToLinen(nnx.Linear, args=(3, 3))
+        y, variables = model.init_with_output(RNGS, X)
+        assert set(variables) == {"params"}
+        assert_same(model.apply(variables, X), y)
+    plain = ours.ToLinen(nnx.Linear, args=(3, 3))
+    assert_same(plain.apply(variables, X), y)
+
+
+def test_variables_in_refs_by_default_give_the_same_output():
+    with nnx.var_defaults(ref=True):
+        mine, reference = both(Types)
+        y, variables = mine.init_with_output(RNGS, X)
+        assert_same((y, variables), reference.init_with_output(RNGS, X))
+        assert_same(
+            mine.apply(variables, X, mutable=True), reference.apply(variables, X, mutable=True)
+        )
