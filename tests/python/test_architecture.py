@@ -1,0 +1,178 @@
+"""The rules of docs/architecture.md that a machine can check."""
+
+import ast
+import re
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import flax.nnx.bridge
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+import nnx_wrappers
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ["py", "flax", "graph", "bridge", "bindings"]  # each may use those before it
+MAX_LINES = 400
+INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
+COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+FLAX_BRIDGE = re.compile(r"\bnnx\.bridge[\w.:]*")
+
+X = jnp.ones((1, 4))
+
+
+def sources(*folders: str, ending: str = "") -> list[Path]:
+    return [
+        path
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob(f"*{ending}"))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+
+
+def room_of_public_header(name: str) -> str:
+    """The room that implements a header of include/: where the .cc of its name is."""
+    if name == "nnx_wrappers.h":  # all of them
+        return "bridge"
+    implemented = [room for room in ROOMS if (ROOT / f"src/{room}/{name[:-2]}.cc").exists()]
+    assert len(implemented) == 1, f"{name} is implemented in {implemented}"
+    return implemented[0]
+
+
+def room_of_include(included: str) -> str:
+    folder, _, name = included.partition("/")
+    return room_of_public_header(name) if folder == "nnx_wrappers" else folder
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_includes_only_itself_and_the_rooms_below(room: str) -> None:
+    files = [path for path in sources(f"src/{room}") if path.suffix in (".h", ".cc")]
+    assert files
+    below = ROOMS[: ROOMS.index(room) + 1]
+    wrong = [
+        f"{path.relative_to(ROOT)} includes {included}"
+        for path in files
+        for included in INCLUDE.findall(path.read_text(encoding="utf-8"))
+        if room_of_include(included) not in below
+    ]
+    assert wrong == []
+
+
+def test_public_headers_include_only_public_headers() -> None:
+    headers = sources("include", ending=".h")
+    assert headers
+    for header in headers:
+        for included in INCLUDE.findall(header.read_text(encoding="utf-8")):
+            assert included.startswith("nnx_wrappers/"), f"{header.name} includes {included}"
+
+
+def test_every_source_file_lies_in_a_room() -> None:
+    assert {path.relative_to(ROOT / "src").parts[0] for path in sources("src")} == set(ROOMS)
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    files = sources("src", "include", "python")
+    lengths = {str(path.relative_to(ROOT)): len(path.read_bytes().splitlines()) for path in files}
+    assert lengths
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}
+
+
+def test_only_the_room_flax_imports_flax_and_jax_by_name() -> None:
+    names = re.compile(r'import_\("(?:flax|jax)[\w.]*"|"(?:flax|jax)[\w.]*:[\w.]+"')
+    found = {}
+    for path in sources("src", ending=".cc") + sources("src", ending=".h"):
+        code = COMMENT.sub("", path.read_text(encoding="utf-8"))
+        if names.search(code):
+            found[path.parent.name] = names.findall(code)
+    assert set(found) == {"flax"}, found
+
+
+def test_the_library_names_two_objects_of_the_bridge_of_flax() -> None:
+    named = set()
+    for path in sources("src", "include"):
+        code = COMMENT.sub("", path.read_text(encoding="utf-8"))
+        named.update(FLAX_BRIDGE.findall(code))
+    assert named == {"nnx.bridge.variables:NNXMeta", "nnx.bridge.module:MODULE_CONTEXT"}
+
+
+def dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def names_used(tree: ast.AST) -> Iterator[str]:
+    """Every dotted name and every imported one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield dotted(node)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_the_package_names_one_class_of_the_bridge_of_flax() -> None:
+    used = set()
+    for path in sources("python", ending=".py") + sources("python", ending=".pyi"):
+        used.update(names_used(ast.parse(path.read_text(encoding="utf-8"))))
+    used = {name for name in used if "bridge" in name.split(".")}
+    assert used <= {"nnx.bridge", "nnx.bridge.NNXMeta", "flax.nnx.bridge.NNXMeta"}
+
+
+class Layer(nnx.Module):
+    def __init__(self, features: int, *, rngs: nnx.Rngs) -> None:
+        kernel = nnx.initializers.lecun_normal()(rngs.params(), (features, features))
+        self.kernel = nnx.Param(kernel, note="mine")
+        self.norm = nnx_wrappers.ToNNX(nn.BatchNorm(use_running_average=False), rngs=rngs)
+
+    def __call__(self, x: jax.Array, _: None = None) -> tuple[jax.Array, None]:
+        return self.norm(x @ self.kernel), None
+
+
+def use_everything() -> None:
+    """Runs each part of the public API."""
+    scanned = nn.scan(
+        nnx_wrappers.to_linen_class(Layer, features=4),
+        variable_axes={"params": 0, "batch_stats": 0},
+        split_rngs={"params": True},
+        length=2,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+    scanned().init(jax.random.key(0), X, None)
+    linen = nnx_wrappers.to_linen(Layer, 4)
+    variables = linen.init(jax.random.key(0), X)
+    linen.apply(variables, X, mutable=["batch_stats"])
+    attributes = nnx_wrappers.linen_vars_to_nnx_attrs(variables)
+    nnx_wrappers.nnx_attrs_to_linen_vars(attributes)
+    model = nnx_wrappers.lazy_init(Layer(4, rngs=nnx.Rngs(0)), X)
+    nnx.update(model, nnx.State(attributes))
+    model(X)
+    functional = nnx_wrappers.functional(Layer)(4)
+    functional.apply(functional.init(rngs=nnx.Rngs(0)))
+
+
+def test_no_function_of_the_bridge_of_flax_runs() -> None:
+    files = {module.__file__ for module in (flax.nnx.bridge.wrappers, flax.nnx.bridge.variables)}
+    called = set()
+
+    def note_call(frame: types.FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename in files:
+            called.add(frame.f_code.co_qualname)
+
+    before = sys.getprofile()
+    sys.setprofile(note_call)
+    try:
+        use_everything()
+        nnx_wrappers_calls = {name for name in called if not name.startswith("NNXMeta.")}
+        called.clear()
+        flax.nnx.bridge.to_linen(nnx.Linear, 4, 4).init(jax.random.key(0), X)
+        assert "ToLinen.__call__" in called  # such a call would have been seen
+    finally:
+        sys.setprofile(before)
+    assert nnx_wrappers_calls == set()

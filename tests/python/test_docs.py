@@ -1,0 +1,195 @@
+"""README.md and docs/*.md: their code runs, shows what it says, and their links lead somewhere.
+
+How a page is read:
+
+* ``python`` blocks run in order, in one namespace for each page.
+* ``expression  # text`` at the top level of a block: the text is the value's repr.
+* A block followed at once by a ``text`` block that begins with the name of an error or a
+  warning ends with that error or gives that warning, word for word.
+"""
+
+import ast
+import dataclasses
+import importlib
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import types
+import typing as tp
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flax.nnx import variablelib
+
+import nnx_wrappers
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$(\n*)", re.MULTILINE | re.DOTALL)
+SHOWN_PROBLEM = re.compile(r"^(\w+(?:Error|Warning)): ")
+
+
+@dataclasses.dataclass
+class Block:
+    """One fenced block; `line` is that of its first line of text."""
+
+    line: int
+    language: str
+    text: str
+    problem: str = ""  # what the next block says that this one raises or warns
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found: list[Block] = []
+    end = None
+    for match in FENCE.finditer(text):
+        block = Block(text.count("\n", 0, match.start()) + 2, match[1], match[2])
+        follows = found and end == match.start() and found[-1].language == "python"
+        if follows and block.language == "text" and SHOWN_PROBLEM.match(block.text):
+            found[-1].problem = " ".join(block.text.split())
+        found.append(block)
+        end = match.end()
+    return found
+
+
+def python_blocks(page: Path) -> list[Block]:
+    return [block for block in blocks_of(page) if block.language == "python"]
+
+
+def run(block: Block, page: Path, namespace: dict[str, tp.Any]) -> None:
+    """Runs a block; its lines keep the numbers that they have in the page."""
+    lines = block.text.splitlines()
+    for statement in ast.parse(block.text).body:
+        last = lines[statement.end_lineno - 1].encode()[statement.end_col_offset :].decode()
+        ast.increment_lineno(statement, block.line - 1)
+        if isinstance(statement, ast.Expr) and last.strip().startswith("# "):
+            code = compile(ast.Expression(statement.value), str(page), "eval")
+            value = repr(eval(code, namespace))
+            assert value == last.strip()[2:], f"{page.name}:{statement.end_lineno}"
+        else:
+            exec(compile(ast.Module([statement], []), str(page), "exec"), namespace)  # noqa: S102
+
+
+def run_problem(block: Block, page: Path, namespace: dict[str, tp.Any]) -> str:
+    """Runs a block that ends in an error or warns; returns 'Name: text' of that."""
+    if "Warning" in block.problem.split(":")[0]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run(block, page, namespace)
+        shown = [f"{type(w.message).__name__}: {w.message}" for w in caught]
+    else:
+        try:
+            run(block, page, namespace)
+            shown = []
+        except Exception as error:  # noqa: BLE001  # any error may be the one that is shown
+            shown = [f"{type(error).__name__}: {error}"]
+    assert shown, f"{page.name}:{block.line} neither raised nor warned"
+    return " ".join(shown[0].split())
+
+
+@pytest.fixture
+def namespace(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tp.Any]]:
+    """A module to run a page in. Collection names that it registers are taken back."""
+    module = types.ModuleType("page_of_the_docs")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    registered = dict(variablelib.VariableTypeCache)
+    yield vars(module)
+    variablelib.VariableTypeCache.clear()
+    variablelib.VariableTypeCache.update(registered)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.name
+)
+def test_the_code_of_a_page_runs_and_shows_what_it_says(
+    page: Path, namespace: dict[str, tp.Any]
+) -> None:
+    for block in python_blocks(page):
+        if block.problem:
+            assert run_problem(block, page, namespace) == block.problem
+        else:
+            run(block, page, namespace)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])
+def test_the_pages_for_users_hold_code(name: str) -> None:
+    assert len(python_blocks(ROOT / name)) >= 2
+
+
+def test_every_error_that_a_page_shows_follows_the_code_that_raises_it() -> None:
+    for page in PAGES:
+        blocks = blocks_of(page)
+        shown = [b for b in blocks if b.language == "text" and SHOWN_PROBLEM.match(b.text)]
+        assert len(shown) == len([b for b in blocks if b.problem]), page.name
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that a Markdown viewer makes of the headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_inside_the_project_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = page.parent / name if name else page
+        assert linked.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors_of(linked), f"{page.name}: {target}"
+
+
+def test_every_public_name_is_in_the_guide() -> None:
+    guide = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+    missing = [name for name in nnx_wrappers.__all__ if not re.search(rf"\b{name}\b", guide)]
+    assert missing == []
+
+
+def test_every_public_header_is_on_the_cpp_page() -> None:
+    page = (ROOT / "docs/cpp_api.md").read_text(encoding="utf-8")
+    headers = [header.name for header in (ROOT / "include/nnx_wrappers").glob("*.h")]
+    assert headers
+    assert [name for name in headers if f"`{name}`" not in page] == []
+
+
+def test_the_program_on_the_cpp_page_compiles(tmp_path: Path) -> None:
+    programs = [b.text for b in blocks_of(ROOT / "docs/cpp_api.md") if b.language == "cpp"]
+    assert len(programs) == 1
+    source = tmp_path / "main.cc"
+    source.write_text(programs[0], encoding="utf-8")
+    folders = [nnx_wrappers.get_include(), sysconfig.get_paths()["include"]]
+    compiler = os.environ.get("CXX", "c++")
+    options = ["-std=c++20", "-fsyntax-only", *(f"-I{folder}" for folder in folders)]
+    done = subprocess.run([compiler, *options, source], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/cpp_api.md"])
+def test_the_cmake_lines_of_a_page_are_those_of_the_example(name: str) -> None:
+    example = (ROOT / "examples/cpp/CMakeLists.txt").read_text(encoding="utf-8").splitlines()
+    shown = [b.text for b in blocks_of(ROOT / name) if b.language == "cmake"]
+    assert shown
+    assert [line for line in "".join(shown).splitlines() if line and line not in example] == []
+
+
+def test_every_test_that_the_table_of_differences_names_exists() -> None:
+    page = (ROOT / "docs/differences.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)\.py::(\w+)`", page))
+    for module, test in named:
+        source = (ROOT / f"tests/python/{module}.py").read_text(encoding="utf-8")
+        assert re.search(rf"def {test}\b", source), f"{module}.py::{test}"
+
+
+def test_versions_agree() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version = importlib.import_module("nnx_wrappers").__version__
+    assert f"## [{version}]" in changelog
+    assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"VERSION {version} " in (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
