@@ -7,6 +7,7 @@ VENV := build/venv-$(TAG)
 PY := $(VENV)/bin/python
 BUILD := build/$(TAG)
 SOURCES := $(shell find include src python cmake tests/cpp -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
+CXX_FILES = $(shell find include src tests/cpp examples/cpp -name '*.h' -o -name '*.cc')
 export JAX_PLATFORMS ?= cpu
 
 .PHONY: help setup build test test-cpp test-python test-example demo lint format stubs clean
@@ -42,6 +43,21 @@ test-example: build ## build and run the C++ example against the installed packa
 
 demo: build ## train both ways on real digits, and move weights across
 	$(PY) examples/digits.py
+
+lint: build ## check formats, clang-tidy, ruff and types; needs what `build` makes
+	$(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	tools/tidy.sh $(PY) $(BUILD)
+
+format: setup ## put every source file into the project's format
+	$(VENV)/bin/clang-format -i $(CXX_FILES)
+	$(VENV)/bin/ruff check --fix --select I .
+	$(VENV)/bin/ruff format .
+
+stubs: build ## write the stub of the extension anew
+	tools/make_stubs.sh $(PY)
 
 clean: ## remove everything that was built
 	rm -rf build

@@ -30,10 +30,10 @@ struct InterpreterOptions {
   // The Python whose packages the program sees, best the bin/python of the virtual
   // environment that has nnx_wrappers: the version that the library was built for.
   // Empty: the `python3` that PATH finds, so that of an active environment.
-  std::string executable;
+  std::string executable = {};
 
   // sys.argv, the program's name first. Empty: the list [''].
-  std::vector<std::string> arguments;
+  std::vector<std::string> arguments = {};
 };
 
 class Interpreter {

@@ -1,6 +1,7 @@
 // All of the public API.
 #pragma once
 
+#include "nnx_wrappers/caches.h"
 #include "nnx_wrappers/collections.h"
 #include "nnx_wrappers/context.h"
 #include "nnx_wrappers/errors.h"

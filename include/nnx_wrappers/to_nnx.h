@@ -47,6 +47,10 @@ class ToNNX {
   nanobind::object object_;
 };
 
+// What a call before lazy_init throws: a subclass of flax.errors'
+// ScopeParamNotFoundError and ScopeCollectionNotFound. Borrowed; immortal.
+nanobind::handle not_initialized_error();
+
 namespace to_nnx {
 
 // ToNNX.__init__.

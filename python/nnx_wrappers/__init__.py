@@ -8,6 +8,9 @@ that Flax's metaclasses have to see.
 from nnx_wrappers._config import get_cmake_dir, get_include
 from nnx_wrappers._core import (
     InternalError,
+    NotInitializedError,
+    cache_info,
+    clear_caches,
     current_linen_module,
     get_col_name,
     is_linen_initializing,
@@ -18,11 +21,11 @@ from nnx_wrappers._core import (
     nnx_attrs_to_linen_vars,
     to_linen_var,
     to_nnx_var,
+    use_plans,
     with_partitioning,
 )
 from nnx_wrappers._functional import Functional, functional
 from nnx_wrappers._nnx_meta import NNXMeta
-from nnx_wrappers._rngs import LinenRngs
 from nnx_wrappers._to_linen import ToLinen, to_linen, to_linen_class
 from nnx_wrappers._to_nnx import ToNNX
 
@@ -31,10 +34,12 @@ __version__ = "0.1.0"
 __all__ = [
     "Functional",
     "InternalError",
-    "LinenRngs",
     "NNXMeta",
+    "NotInitializedError",
     "ToLinen",
     "ToNNX",
+    "cache_info",
+    "clear_caches",
     "current_linen_module",
     "functional",
     "get_cmake_dir",
@@ -50,5 +55,6 @@ __all__ = [
     "to_linen_class",
     "to_linen_var",
     "to_nnx_var",
+    "use_plans",
     "with_partitioning",
 ]

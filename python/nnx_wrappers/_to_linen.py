@@ -173,7 +173,7 @@ def to_linen_class(
         fields = _core.to_linen_partial_fields(fixed, given)
         ToLinen.__init__(self, **fields, **linen_kwargs)
 
-    def __init_subclass__(cls: type[ToLinen], **kwargs: tp.Any) -> None:
+    def __init_subclass__(cls: tp.Any, /, **kwargs: tp.Any) -> None:
         super(made, cls).__init_subclass__(**kwargs)
         cls.__init__ = __init__
 
@@ -182,9 +182,8 @@ def to_linen_class(
         "__module__": __name__,
         "__init_subclass__": classmethod(__init_subclass__),
     }
-    made: type[ToLinen] = type(ToLinen)(
-        _core.to_linen_class_name(base_nnx_class), (ToLinen,), body
-    )
+    metaclass: tp.Any = type(ToLinen)
+    made: tp.Any = metaclass(_core.to_linen_class_name(base_nnx_class), (ToLinen,), body)
     made.__init__ = __init__
     made.module_class = base_nnx_class
     return made

@@ -229,4 +229,53 @@ Example::
   ('in', 'out')
 )";
 
+inline constexpr const char* kCacheInfo =
+    R"(What the library remembers, counted since the last `clear_caches`.
+
+Returns:
+  `{'plans': {'size', 'hits', 'misses', 'not_planned'}, 'shape_checks': {'size',
+  'hits', 'misses'}}`; `not_planned` counts recipes without a plan by reason.
+
+Example::
+
+  >>> import nnx_wrappers
+  >>> nnx_wrappers.clear_caches()
+  >>> nnx_wrappers.cache_info()['plans']['size']
+  0
+)";
+
+inline constexpr const char* kClearCaches =
+    R"(Forgets all construction plans and shape checks, and sets their counts to zero.
+
+Example::
+
+  >>> import nnx_wrappers
+  >>> nnx_wrappers.clear_caches()
+  >>> nnx_wrappers.cache_info()['shape_checks']
+  {'size': 0, 'hits': 0, 'misses': 0}
+)";
+
+inline constexpr const char* kUsePlans =
+    R"(Turns construction plans on or off for the process.
+
+With a plan, `ToLinen` does not run the constructor again at `apply`. Plans are on
+unless the environment variable `NNX_WRAPPERS_PLANS` is 0.
+
+Args:
+  enabled: whether plans may be used.
+
+Returns:
+  What was set before.
+
+Example::
+
+  >>> import nnx_wrappers
+  >>> before = nnx_wrappers.use_plans(False)
+  >>> nnx_wrappers.use_plans(before)
+  False
+)";
+
+inline constexpr const char* kInternalError =
+    "A broken invariant of nnx_wrappers: a bug, never a user's mistake. Please report it.";
+
 }  // namespace docs

@@ -3,6 +3,8 @@
 #include <nanobind/stl/optional.h>
 
 #include "bindings/docs.h"
+#include "bindings/signatures.h"
+#include "bridge/shape_check.h"
 #include "nnx_wrappers/nnx_wrappers.h"
 
 namespace nb = nanobind;
@@ -16,32 +18,40 @@ nb::object attribute_or_none(nb::handle self, nb::handle name) {
 }
 
 void bind_functions(nb::module_& m) {
-  m.def("is_vanilla_variable", &nw::is_vanilla_variable, nb::arg("vs"), docs::kIsVanillaVariable);
-  m.def("to_linen_var", &nw::to_linen_var, nb::arg("vs"), docs::kToLinenVar);
-  m.def("get_col_name", &nw::get_col_name, nb::arg("keypath"), docs::kGetColName);
-  m.def("to_nnx_var", &nw::to_nnx_var, nb::arg("col"), nb::arg("x").none(), docs::kToNnxVar);
+  m.def("is_vanilla_variable", &nw::is_vanilla_variable, nb::arg("vs"),
+        signatures::kIsVanillaVariable, docs::kIsVanillaVariable);
+  m.def("to_linen_var", &nw::to_linen_var, nb::arg("vs"), signatures::kToLinenVar,
+        docs::kToLinenVar);
+  m.def("get_col_name", &nw::get_col_name, nb::arg("keypath"), signatures::kGetColName,
+        docs::kGetColName);
+  m.def("to_nnx_var", &nw::to_nnx_var, nb::arg("col"), nb::arg("x").none(), signatures::kToNnxVar,
+        docs::kToNnxVar);
   m.def("linen_vars_to_nnx_attrs", &nw::linen_vars_to_nnx_attrs, nb::arg("variables"),
-        docs::kLinenVarsToNnxAttrs);
+        signatures::kLinenVarsToNnxAttrs, docs::kLinenVarsToNnxAttrs);
   m.def("nnx_attrs_to_linen_vars", &nw::nnx_attrs_to_linen_vars, nb::arg("nnx_attrs"),
-        docs::kNnxAttrsToLinenVars);
+        signatures::kNnxAttrsToLinenVars, docs::kNnxAttrsToLinenVars);
   m.def(
       "lazy_init",
       [](nb::handle fn, const nb::args& args, const nb::kwargs& kwargs) {
         return nw::lazy_init(fn, args, kwargs);
       },
-      nb::arg("fn"), nb::arg("args"), nb::arg("kwargs"), docs::kLazyInit);
-  m.def("current_linen_module", &nw::current_linen_module, docs::kCurrentLinenModule);
+      nb::arg("fn"), nb::arg("args"), nb::arg("kwargs"), signatures::kLazyInit, docs::kLazyInit);
+  m.def("current_linen_module", &nw::current_linen_module, signatures::kCurrentLinenModule,
+        docs::kCurrentLinenModule);
   m.def("is_linen_initializing", &nw::is_linen_initializing, docs::kIsLinenInitializing);
   m.def("linen_rngs_dict", &nw::linen_rngs_dict, nb::arg("linen_module"),
-        nb::arg("add_default") = false, docs::kLinenRngsDict);
+        nb::arg("add_default") = false, signatures::kLinenRngsDict, docs::kLinenRngsDict);
   m.def("with_partitioning", &nw::with_partitioning, nb::arg("fn"), nb::arg("names"),
-        nb::arg("mesh") = nb::none(), docs::kWithPartitioning);
+        nb::arg("mesh") = nb::none(), signatures::kWithPartitioning, docs::kWithPartitioning);
+  m.def("cache_info", &nw::cache_info, signatures::kCacheInfo, docs::kCacheInfo);
+  m.def("clear_caches", &nw::clear_caches, docs::kClearCaches);
+  m.def("use_plans", &nw::use_plans, nb::arg("enabled"), docs::kUsePlans);
 }
 
 // Bodies of the methods of the Python classes.
 void bind_shells(nb::module_& m) {
   m.def("to_nnx_init", &nw::to_nnx::initialize, nb::arg("self"), nb::arg("module"),
-        nb::arg("rngs").none());
+        nb::arg("rngs").none(), signatures::kToNnxInit);
   m.def(
       "to_nnx_call",
       [](nb::handle self, const nb::tuple& args, const nb::dict& kwargs, nb::object rngs,
@@ -50,39 +60,55 @@ void bind_shells(nb::module_& m) {
                                 {std::move(rngs), std::move(method), std::move(mutable_)});
       },
       nb::arg("self"), nb::arg("args"), nb::arg("kwargs"), nb::arg("rngs").none(),
-      nb::arg("method").none(), nb::arg("mutable").none());
-  m.def("to_nnx_attribute", &nw::to_nnx::attribute, nb::arg("self"), nb::arg("name"));
-  m.def("to_nnx_attribute_value", &nw::to_nnx::attribute_value, nb::arg("value").none());
-  m.def("to_nnx_release_rngs", &nw::to_nnx::release_rngs, nb::arg("self"));
-  m.def("to_nnx_get_layers", &nw::to_nnx::get_layers, nb::arg("self"));
+      nb::arg("method").none(), nb::arg("mutable").none(), signatures::kToNnxCall);
+  m.def("to_nnx_attribute", &nw::to_nnx::attribute, nb::arg("self"), nb::arg("name"),
+        signatures::kToNnxAttribute);
+  m.def("to_nnx_attribute_value", &nw::to_nnx::attribute_value, nb::arg("value").none(),
+        signatures::kToNnxAttributeValue);
+  m.def("to_nnx_release_rngs", &nw::to_nnx::release_rngs, nb::arg("self"),
+        signatures::kToNnxReleaseRngs);
+  m.def("to_nnx_get_layers", &nw::to_nnx::get_layers, nb::arg("self"), signatures::kToNnxGetLayers);
 
-  m.def("to_linen_check_class", &nw::to_linen::check_class, nb::arg("nnx_class").none());
+  m.def("to_linen_check_class", &nw::to_linen::check_class, nb::arg("nnx_class").none(),
+        signatures::kToLinenCheckClass);
   m.def("to_linen_call", &nw::to_linen::call, nb::arg("self"), nb::arg("nnx_method").none(),
-        nb::arg("args"), nb::arg("kwargs"));
-  m.def("to_linen_attribute", &attribute_or_none, nb::arg("self"), nb::arg("name"));
+        nb::arg("args"), nb::arg("kwargs"), signatures::kToLinenCall);
+  m.def("to_linen_attribute", &attribute_or_none, nb::arg("self"), nb::arg("name"),
+        signatures::kToLinenAttribute);
   m.def("to_linen_update_variables", &nw::to_linen::update_variables, nb::arg("self"),
-        nb::arg("module"));
+        nb::arg("module"), signatures::kToLinenUpdateVariables);
   m.def("to_linen_partial_fields", &nw::to_linen::partial_fields, nb::arg("fixed"),
-        nb::arg("given"));
-  m.def("to_linen_class_name", &nw::to_linen::class_name, nb::arg("nnx_class").none());
+        nb::arg("given"), signatures::kToLinenPartialFields);
+  m.def("to_linen_class_name", &nw::to_linen::class_name, nb::arg("nnx_class").none(),
+        signatures::kToLinenClassName);
   m.def("to_linen_stream", &nw::to_linen::stream, nb::arg("rngs"), nb::arg("name"),
-        nb::arg("error_type"));
+        nb::arg("error_type"), signatures::kToLinenStream);
 
   m.def("nnx_meta_add_axis", &nw::nnx_meta_add_axis, nb::arg("box"), nb::arg("index"),
-        nb::arg("params").none());
+        nb::arg("params").none(), signatures::kNnxMetaAddAxis);
   m.def("nnx_meta_remove_axis", &nw::nnx_meta_remove_axis, nb::arg("box"), nb::arg("index"),
-        nb::arg("params").none());
-  m.def("nnx_meta_to_variable", &nw::nnx_meta_to_variable, nb::arg("box"));
+        nb::arg("params").none(), signatures::kNnxMetaRemoveAxis);
+  m.def("nnx_meta_to_variable", &nw::nnx_meta_to_variable, nb::arg("box"),
+        signatures::kNnxMetaToVariable);
 
-  m.def("functional_init", &nw::functional_init, nb::arg("self"), nb::arg("rngs").none());
-  m.def("functional_apply", &nw::functional_apply, nb::arg("self"), nb::arg("states"));
+  m.def("checked_param", &nw::bridge::checked_param, nb::arg("scope"), nb::arg("name"),
+        nb::arg("init_fn"), nb::arg("init_args"), nb::arg("unbox"), nb::arg("init_kwargs"),
+        signatures::kCheckedParam);
+
+  m.def("functional_init", &nw::functional_init, nb::arg("self"), nb::arg("rngs").none(),
+        signatures::kFunctionalInit);
+  m.def("functional_apply", &nw::functional_apply, nb::arg("self"), nb::arg("states"),
+        signatures::kFunctionalApply);
 }
 
 }  // namespace
 
 NB_MODULE(_core, m) {
   m.doc() = "The C++ library nnx_wrappers as a Python extension.";
-  nb::exception<nw::InternalError>(m, "InternalError", PyExc_RuntimeError);
+  // NOLINTNEXTLINE(bugprone-unused-raii, bugprone-throw-keyword-missing): it registers itself
+  nb::exception<nw::InternalError>(m, "InternalError", PyExc_RuntimeError).attr("__doc__") =
+      docs::kInternalError;
+  m.attr("NotInitializedError") = nw::not_initialized_error();
   bind_functions(m);
   bind_shells(m);
 }

@@ -1,6 +1,7 @@
 #include "nnx_wrappers/nnx_meta.h"
 
 #include <string>
+#include <utility>
 
 #include "bridge/variable_make.h"
 #include "flax/facade.h"
@@ -34,7 +35,7 @@ size_t position_of(long index, nb::list& names, Change change) {
   const long size = static_cast<long>(nb::len(names)) + (change == Change::kAdd ? 1 : 0);
   if (index < 0) index = std::max(0L, index + size);
   const long needed = change == Change::kAdd ? index : index + 1;
-  while (static_cast<long>(nb::len(names)) < needed) names.append(nb::none());
+  while (std::cmp_less(nb::len(names), needed)) names.append(nb::none());
   return static_cast<size_t>(index);
 }
 
@@ -47,7 +48,7 @@ nb::list changed_names(nb::handle before, long index, nb::handle name, Change ch
   }
   const nb::object removed = names[at];
   if (!py::equal(removed, name)) axis_mismatch(name, before, index, text_of(removed));
-  if (PySequence_DelItem(names.ptr(), static_cast<Py_ssize_t>(at)) != 0) throw nb::python_error();
+  names.attr("pop")(at);
   return names;
 }
 

@@ -4,9 +4,9 @@ namespace nnx_wrappers::bridge {
 
 namespace nb = nanobind;
 
-nb::object shell(const char* name) {
+nb::object shell(const char* name, const char* module) {
   try {
-    return nb::module_::import_("nnx_wrappers").attr(name);
+    return nb::module_::import_(module).attr(name);
   } catch (nb::python_error& error) {
     nb::raise_from(error, PyExc_ImportError,
                    "the Python package nnx_wrappers, which has the class %s, cannot be imported; "

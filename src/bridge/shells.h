@@ -6,7 +6,8 @@
 
 namespace nnx_wrappers::bridge {
 
-// nnx_wrappers.<name>; throws ImportError with a remedy if the package is missing.
-nanobind::object shell(const char* name);
+// The class `name` of a module of the package; throws ImportError with a remedy if
+// the package is missing.
+nanobind::object shell(const char* name, const char* module = "nnx_wrappers");
 
 }  // namespace nnx_wrappers::bridge

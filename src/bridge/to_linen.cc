@@ -1,11 +1,15 @@
 #include "nnx_wrappers/to_linen.h"
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "bridge/caches.h"
 #include "bridge/clone_arguments.h"
+#include "bridge/construction_plan.h"
 #include "bridge/initializing.h"
+#include "bridge/recipe.h"
 #include "bridge/shells.h"
 #include "bridge/to_linen_state.h"
 #include "bridge/to_nnx_state.h"
@@ -25,39 +29,44 @@ namespace nb = nanobind;
 
 namespace {
 
+using bridge::Recipe;
+
 nb::object make_rngs(nb::handle self, bool initializing) {
   const py::Names& n = py::names();
   const nb::dict keys = linen_rngs_dict(self, !initializing);
   const bool falls_back = initializing && keys.contains(n.params) && !keys.contains(n.default_);
   const nb::object rngs_class =
-      falls_back ? bridge::shell("LinenRngs") : nb::borrow(flax::facade().rngs);
+      falls_back ? bridge::shell("LinenRngs", "nnx_wrappers._rngs") : nb::borrow(flax::facade().rngs);
   return py::call(rngs_class, nb::tuple(), keys);
 }
 
-nb::object construct(nb::handle self, bool initializing) {
-  const py::Names& n = py::names();
-  nb::dict kwargs = py::to_dict(py::get(self, n.kwargs));
-  nb::tuple args(py::get(self, n.args));
-  bridge::clone_arguments(args, kwargs);
-  if (!nb::cast<bool>(nb::bool_(py::get(self, n.skip_rng)))) {
-    kwargs[n.rngs] = make_rngs(self, initializing);
+// As Flax's bridge does it: the constructor runs, initializers and all.
+nb::object construct_live(nb::handle self, Recipe& recipe, bool initializing) {
+  bridge::clone_arguments(recipe.args, recipe.kwargs);
+  nb::object rngs;
+  if (recipe.takes_rngs) rngs = make_rngs(self, initializing);
+  return bridge::construct(recipe, rngs);
+}
+
+// The plan for a recipe, from the cache or made now; null if there can be none.
+std::shared_ptr<const bridge::ConstructionPlan> plan_for(const Recipe& recipe) {
+  if (!bridge::Caches::get().plans_enabled()) return nullptr;
+  bridge::PlanCache& plans = bridge::Caches::get().plans();
+  std::string reason;
+  const nb::object key = bridge::recipe_key(recipe, reason);
+  if (!key.is_valid()) {
+    plans.note_unkeyable(reason);
+    return nullptr;
   }
-  nb::object module = py::call(py::get(self, n.nnx_class), args, kwargs);
-  const nb::object augment = py::get(self, n.nnx_module_augment_fn);
-  if (!augment.is_none()) module = augment(module, py::get(self, n.name));
-  const flax::NodeKind kind = flax::kind_of(module);
-  if (kind == flax::NodeKind::kLeaf || kind == flax::NodeKind::kVariable ||
-      kind == flax::NodeKind::kArrayRef || module.is_none()) {
-    raise_type_error({"ToLinen, " + py::describe(py::get(self, n.nnx_class)),
-                      "an NNX module from the call of nnx_class (and nnx_module_augment_fn)",
-                      py::describe(module), "Return the module."});
-  }
-  return module;
+  if (const auto* known = plans.find(key)) return known->plan;
+  std::shared_ptr<const bridge::ConstructionPlan> plan =
+      bridge::ConstructionPlan::build(recipe, reason);
+  return plans.add(key, {std::move(plan), reason}).plan;
 }
 
 nb::object method_of(nb::handle module, nb::handle method) {
   const py::Names& n = py::names();
-  nb::object found = method.is_none() ? nb::borrow(n.apply_dunder) : nb::borrow(method);
+  nb::object found = method.is_none() ? nb::borrow(n.call_dunder) : nb::borrow(method);
   const std::string type = py::type_name(module.type());
   if (nb::isinstance<nb::str>(found)) {
     const std::string name = nb::cast<std::string>(found);
@@ -123,11 +132,13 @@ bool lies_in(const graph::Path& path, const std::vector<Fresh>& fresh) {
 // constructor; only a ToNNX has them from its first call, so those follow after it.
 nb::object initialize(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
                       const nb::dict& kwargs) {
-  const nb::object module = construct(self, true);
+  Recipe recipe = bridge::read_recipe(self, true);
+  const nb::object module = construct_live(self, recipe, true);
   to_linen::update_variables(self, module);
   const std::vector<Fresh> fresh = fresh_to_nnx(module);
   if (fresh.empty()) return run(module, nnx_method, args, kwargs);
   std::vector<nb::object> wrappers;
+  wrappers.reserve(fresh.size());
   for (const Fresh& entry : fresh) wrappers.push_back(entry.to_nnx);
   bridge::Initializing flags(module, std::move(wrappers));
   nb::object out = run(module, nnx_method, args, kwargs);
@@ -161,8 +172,13 @@ nb::object call(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
   if (nb::cast<bool>(nb::bool_(py::get(self, n.is_initializing)()))) {
     return initialize(self, nnx_method, args, kwargs);
   }
-  const nb::object module = construct(self, false);
-  bridge::load_variables(self, module);
+  Recipe recipe = bridge::read_recipe(self, false);
+  graph::StateTree given = bridge::given_variables(self);
+  const auto plan = plan_for(recipe);
+  const nb::object module = plan == nullptr
+                                ? construct_live(self, recipe, false)
+                                : plan->instantiate(recipe, py::get(self, n.scope), given);
+  bridge::load_variables(self, module, given);
   nb::object out = run(module, nnx_method, args, kwargs);
   update_variables(self, module);
   return out;
@@ -177,12 +193,14 @@ nb::object attribute(nb::handle self, nb::handle name) {
                                                     : py::get_optional(nnx_class, name);
   if (!method.is_valid() || PyCallable_Check(method.ptr()) == 0) return {};
   nb::object bound =
-      flax::facade().partial(py::get(self, n.apply_dunder), nb::arg("nnx_method") = method);
+      flax::facade().partial(py::get(self, n.call_dunder), nb::arg("nnx_method") = method);
   py::set(bound, n.self_dunder, self);
   return bound;
 }
 
 void update_variables(nb::handle self, nb::handle nnx_module) {
+  // Nothing can be stored: nothing is collected.
+  if (py::get(py::get(self, py::names().scope), py::names().mutable_).ptr() == Py_False) return;
   bridge::store_variables(self, nnx_module, [](const graph::Path&) { return true; });
 }
 

@@ -40,18 +40,22 @@ std::string collection_list(const std::vector<nb::object>& names) {
 
 // The collection whose value a leaf of the module takes: its own type's where the
 // caller gave it, else the only one there is.
-nb::object pick_collection(const graph::Path& path, nb::handle current,
-                           const graph::StateTree& given) {
-  const std::vector<nb::object> candidates = given.collections();
+nb::object pick_collection(const graph::Path& path, const nb::object& own,
+                           const std::vector<nb::object>& candidates) {
   if (candidates.size() == 1) return candidates.front();
-  nb::object own;
-  if (flax::is_variable(current)) own = flax::collection_of(flax::variable_type(current));
   for (const nb::object& name : candidates) {
     if (own.is_valid() && own.equal(name)) return name;
   }
   raise_value_error({std::string(kWhere) + ", " + graph::to_string(path),
                      "this path in one collection", "it in " + collection_list(candidates),
                      "Pass only the collection that the module uses."});
+}
+
+nb::object leaf_of(const graph::StateTree& given, nb::handle collection) {
+  for (const graph::StateLeaf& leaf : given.leaves()) {
+    if (leaf.collection.equal(collection)) return unboxed(leaf.value);
+  }
+  return {};
 }
 
 nb::dict unboxed_tree(nb::dict tree) {
@@ -65,10 +69,11 @@ nb::dict unboxed_tree(nb::dict tree) {
 
 nb::object choose_value(const graph::Path& path, nb::handle current,
                         const graph::StateTree& given) {
-  const nb::object collection = pick_collection(path, current, given);
-  for (const graph::StateLeaf& leaf : given.leaves()) {
-    if (leaf.collection.equal(collection)) return unboxed(leaf.value);
-  }
+  nb::object own;
+  if (flax::is_variable(current)) own = flax::collection_of(flax::variable_type(current));
+  const nb::object collection = pick_collection(path, own, given.collections());
+  nb::object leaf = leaf_of(given, collection);
+  if (leaf.is_valid()) return leaf;
   // No leaf here but leaves below: right only where the value is a mapping itself.
   nb::dict tree = unboxed_tree(given.to_dict(collection));
   const nb::object now =
@@ -191,13 +196,30 @@ void warn_unknown(nb::handle nnx_module, const std::vector<graph::Path>& unknown
 
 }  // namespace
 
-void load_variables(nb::handle self, nb::handle nnx_module) {
+graph::StateTree given_variables(nb::handle self) {
   const nb::object variables = flax::unfreeze(py::get(self, py::names().variables));
   graph::StateTree tree;
   for (const auto& [collection, below] : py::mapping_items(variables)) {
     tree.add_collection(collection, below);
   }
   refuse_conflicts(tree, kWhere);
+  return tree;
+}
+
+nb::object take_leaf(graph::StateTree& given, const graph::Path& path,
+                     const nb::object& collection) {
+  graph::StateTree* at = &given;
+  for (const nb::object& key : path) {
+    at = at->child(key);
+    if (at == nullptr) return {};
+  }
+  if (at->leaves().empty() || at->has_children()) return {};
+  at->mark_used();
+  return leaf_of(*at, pick_collection(path, collection, at->collections()));
+}
+
+void load_variables(nb::handle self, nb::handle nnx_module, graph::StateTree& tree) {
+  if (tree.unused().empty()) return;
   graph::load(nnx_module, tree,
               [](const graph::Path& path, nb::handle current, flax::NodeKind,
                  const graph::StateTree& given) { return choose_value(path, current, given); });

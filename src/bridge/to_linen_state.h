@@ -6,14 +6,24 @@
 #include <functional>
 
 #include "graph/path.h"
+#include "graph/state_tree.h"
 
 namespace nnx_wrappers::bridge {
 
-// Loads the variables in the scope of `self` into the module in place: Variables by
+// Loads the variables that nobody has taken yet into the module in place: Variables by
 // path, the state of ToNNX modules as new attributes. Variables of Linen modules
 // that the constructor made, and Linen adopted, are theirs. Warns about paths that
 // the module does not have and builds the modules that are missing on the way there.
-void load_variables(nanobind::handle self, nanobind::handle nnx_module);
+void load_variables(nanobind::handle self, nanobind::handle nnx_module, graph::StateTree& given);
+
+// The variables in the scope of `self` as a tree. Throws ValueError for paths that
+// contradict each other.
+graph::StateTree given_variables(nanobind::handle self);
+
+// The value given for one leaf of a module, unboxed, and marked as used; an invalid
+// object if there is none. `collection` is that of the leaf's type, or invalid.
+nanobind::object take_leaf(graph::StateTree& given, const graph::Path& path,
+                           const nanobind::object& collection);
 
 // Collects the state of the module by collection, for collections that are mutable
 // in the scope of `self` only, converts it by the metadata_fn of `self`, and puts it

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "bridge/shape_check.h"
 #include "bridge/shells.h"
 #include "bridge/to_nnx_state.h"
 #include "flax/facade.h"
@@ -76,9 +77,14 @@ void append_remedy(nb::python_error& error, const std::string& remedy) {
 nb::object run_linen(nb::handle self, nb::handle linen_module, nb::handle rngs, bool initializing,
                      const nb::tuple& args, const nb::dict& kwargs, const ToNNXCall& options) {
   const py::Names& n = py::names();
-  nb::dict given = py::copy_dict(kwargs);
-  given[n.method] = options.method;
-  if (initializing) {
+  // Called again while a ToLinen initializes: the first call has made the variables,
+  // and this one runs on them. Linen itself would not make them anew either.
+  const nb::object linen = flax::innermost_linen_module();
+  const bool again = initializing && bridge::has_variables(self) && !linen.is_none() &&
+                     flax::is_initializing(linen);
+  if (initializing && !again) {
+    nb::dict given = py::copy_dict(kwargs);
+    given[n.method] = options.method;
     nb::list positional;
     positional.append(rngs);
     for (nb::handle arg : args) positional.append(arg);
@@ -99,12 +105,8 @@ nb::object run_linen(nb::handle self, nb::handle linen_module, nb::handle rngs, 
       filter = nb::len(present) == 0 ? nb::object(nb::bool_(false)) : nb::object(present);
     }
   }
-  given[n.mutable_] = filter;
-  given[n.rngs] = rngs;
-  nb::list positional;
-  positional.append(variables);
-  for (nb::handle arg : args) positional.append(arg);
-  const nb::object result = py::call(py::get(linen_module, n.apply), nb::tuple(positional), given);
+  nb::object result = bridge::apply_linen(
+      linen_module, {variables, rngs, options.method, filter, again}, args, kwargs);
   if (filter.ptr() == Py_False) return result;
   const nb::object updates = result[1];
   if (nb::len(updates) != 0) {
@@ -180,7 +182,7 @@ nb::object attribute(nb::handle self, nb::handle name) {
     const nb::object method = py::class_attribute(linen_module.type(), name);
     if (method.is_valid() && PyCallable_Check(method.ptr()) != 0) {
       nb::object bound =
-          flax::facade().partial(py::get(self, n.apply_dunder), nb::arg("method") = method);
+          flax::facade().partial(py::get(self, n.call_dunder), nb::arg("method") = method);
       py::set(bound, n.self_dunder, self);
       return bound;
     }
@@ -207,6 +209,8 @@ nb::object attribute_value(nb::handle value) {
 void release_rngs(nb::handle self) { py::set(self, py::names().to_nnx_rngs, nb::none()); }
 
 }  // namespace to_nnx
+
+nb::handle not_initialized_error() { return flax::facade().not_initialized_error; }
 
 ToNNX::ToNNX(nb::handle linen_module, nb::handle rngs)
     : object_(bridge::shell("ToNNX")(linen_module, nb::arg("rngs") = rngs)) {}

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <charconv>
 #include <memory>
 #include <string>
 
@@ -44,13 +45,12 @@ nb::handle look_up(const std::string& path) {
 
 bool version_at_least(const std::string& version, const std::array<int, 3>& minimum) {
   std::array<int, 3> parts{};
-  size_t begin = 0;
+  const char* next = version.data();
+  const char* const end = next + version.size();
   for (int& part : parts) {
-    if (begin >= version.size()) break;
-    part = std::atoi(version.c_str() + begin);
-    begin = version.find('.', begin);
-    if (begin == std::string::npos) break;
-    ++begin;
+    next = std::from_chars(next, end, part).ptr;
+    if (next == end || *next != '.') break;  // "0.12.8rc1" ends here
+    ++next;
   }
   return parts >= minimum;
 }
@@ -60,7 +60,7 @@ bool version_at_least(const std::string& version, const std::array<int, 3>& mini
 // much of the module is missing, and users should not need to know which.
 nb::handle make_not_initialized_error(const Facade& table) {
   nb::dict body;
-  body["__module__"] = "nnx_wrappers";
+  body["__module__"] = "nnx_wrappers._core";
   body["__doc__"] = "A ToNNX was called before lazy_init made the variables of its Linen module.";
   // Flax's classes build their text from the parts; this one is given its text.
   body["__init__"] = nb::borrow(PyExc_Exception).attr("__init__");
@@ -106,11 +106,16 @@ Facade load() {
   f.nnx_meta = look_up("flax.nnx.bridge.variables:NNXMeta");
 
   f.linen_module = look_up("flax.linen:Module");
+  f.linen_apply = look_up("flax.linen:apply");
+  f.unbound_function = look_up("flax.linen.module:_get_unbound_fn");
+  f.scope = look_up("flax.core:Scope");
   f.linen_context = look_up("flax.linen.module:_context");
   f.axis_metadata = look_up("flax.core.meta:AxisMetadata");
   f.partitioned = look_up("flax.core.meta:Partitioned");
   f.frozen_dict = look_up("flax.core:FrozenDict");
+  f.unbox = look_up("flax.core.meta:unbox");
   f.unfreeze = look_up("flax.core:unfreeze");
+  f.logical_axis_rules = look_up("flax.core.spmd:get_logical_axis_rules");
   f.shard_value = look_up("flax.core.spmd:shard_value");
   f.get_global_mesh = look_up("flax.core.meta:get_global_mesh");
   f.invalid_rng_error = look_up("flax.errors:InvalidRngError");
@@ -127,6 +132,28 @@ Facade load() {
   f.named_sharding = look_up("jax.sharding:NamedSharding");
   f.tree_map = look_up("jax.tree_util:tree_map");
   f.tree_flatten = look_up("jax.tree_util:tree_flatten");
+  f.trace_context = look_up("jax._src.config:trace_context");
+  f.jit_function = look_up("jax.numpy:sin").type();
+  f.custom_jvp = look_up("jax:custom_jvp");
+  f.custom_vjp = look_up("jax:custom_vjp");
+  f.ufunc = look_up("jax.numpy:ufunc");
+  f.numpy_dtype = look_up("numpy:dtype");
+  f.mesh = look_up("jax.sharding:Mesh");
+  f.abstract_mesh = look_up("jax.sharding:AbstractMesh");
+  f.hashable_mapping = look_up("flax.nnx.graphlib:HashableMapping");
+  f.trace_state = look_up("flax.nnx.tracers:TraceState");
+  f.make_jaxpr = look_up("jax:make_jaxpr");
+  f.dce_jaxpr = look_up("jax.interpreters.partial_eval:dce_jaxpr");
+  f.closed_jaxpr = look_up("jax.extend.core:ClosedJaxpr");
+  f.jaxpr_as_fun = look_up("jax.extend.core:jaxpr_as_fun");
+  f.jit = look_up("jax:jit");
+  f.compile_time_eval = look_up("jax:ensure_compile_time_eval");
+  f.asarray = look_up("jax.numpy:asarray");
+  f.issubdtype = look_up("jax.numpy:issubdtype");
+  f.inexact = look_up("jax.numpy:inexact");
+  f.shape_dtype_struct = look_up("jax:ShapeDtypeStruct");
+  f.jax_config = look_up("jax:config");
+  f.enum_type = look_up("enum:Enum");
   f.partial = look_up("functools:partial");
   f.copy = look_up("copy:copy");
   f.warn = look_up("warnings:warn");

@@ -46,12 +46,17 @@ struct Facade {
   nb::handle nnx_meta;        // class flax.nnx.bridge.NNXMeta
 
   // flax.linen and flax.core
-  nb::handle linen_module;   // class linen.Module
-  nb::handle linen_context;  // the dynamic context of linen.module
+  nb::handle linen_module;      // class linen.Module
+  nb::handle linen_apply;       // flax.linen.apply
+  nb::handle unbound_function;  // flax.linen.module._get_unbound_fn
+  nb::handle scope;             // class flax.core.Scope
+  nb::handle linen_context;     // the dynamic context of linen.module
   nb::handle axis_metadata;
   nb::handle partitioned;
   nb::handle frozen_dict;
   nb::handle unfreeze;
+  nb::handle unbox;               // flax.core.meta.unbox
+  nb::handle logical_axis_rules;  // flax.core.spmd.get_logical_axis_rules
   nb::handle shard_value;
   nb::handle get_global_mesh;
   nb::handle invalid_rng_error;
@@ -69,9 +74,31 @@ struct Facade {
   nb::handle named_sharding;
   nb::handle tree_map;
   nb::handle tree_flatten;
-  nb::handle partial;  // functools.partial
-  nb::handle copy;     // copy.copy
-  nb::handle warn;     // warnings.warn
+  nb::handle trace_context;  // JAX's key for everything that tracing depends on
+  nb::handle jit_function;   // the type of what jax.jit returns
+  nb::handle custom_jvp;
+  nb::handle custom_vjp;
+  nb::handle ufunc;
+  nb::handle numpy_dtype;
+  nb::handle make_jaxpr;
+  nb::handle dce_jaxpr;
+  nb::handle closed_jaxpr;
+  nb::handle jaxpr_as_fun;
+  nb::handle jit;
+  nb::handle compile_time_eval;  // jax.ensure_compile_time_eval
+  nb::handle asarray;
+  nb::handle issubdtype;
+  nb::handle inexact;
+  nb::handle shape_dtype_struct;
+  nb::handle jax_config;
+  nb::handle enum_type;
+  nb::handle mesh;
+  nb::handle abstract_mesh;
+  nb::handle hashable_mapping;  // flax.nnx.graphlib.HashableMapping
+  nb::handle trace_state;       // class flax.nnx.tracers.TraceState
+  nb::handle partial;           // functools.partial
+  nb::handle copy;              // copy.copy
+  nb::handle warn;              // warnings.warn
 
   // True where Flax's own bridge leaves hijax, ref and eager_sharding out of the
   // metadata of a box (Flax 0.12.11 and later).

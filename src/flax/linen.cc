@@ -38,6 +38,34 @@ bool has_submodule(nb::handle linen_module, nb::handle name) {
   return nb::cast<bool>(children.attr("__contains__")(name));
 }
 
+nb::object abstract_key(nb::handle scope, nb::handle stream) {
+  const nb::object lazy = py::get(scope, py::names().rngs)[stream];
+  const nb::object key = py::get(lazy, nb::str("rng"));
+  return facade().shape_dtype_struct(py::get(key, py::names().shape),
+                                     py::get(key, nb::str("dtype")));
+}
+
+nb::object draw_key(nb::handle scope, nb::handle stream) {
+  return py::get(scope, py::names().make_rng)(stream);
+}
+
+void skip_key(nb::handle scope, nb::handle stream) {
+  scope.attr("_check_valid")();
+  scope.attr("_validate_trace_level")();
+  const nb::object counters = scope.attr("rng_counters");
+  counters[stream] = counters[stream] + nb::int_(1);
+}
+
+NoLinenModule::NoLinenModule()
+    : stack_(nb::cast<nb::list>(py::get(facade().linen_context, py::names().module_stack))) {
+  stack_.append(nb::none());
+}
+
+NoLinenModule::~NoLinenModule() {
+  const Py_ssize_t size = PyList_Size(stack_.ptr());
+  if (PyList_SetSlice(stack_.ptr(), size - 1, size, nullptr) != 0) PyErr_Clear();
+}
+
 bool is_linen_module(nb::handle object) { return py::is_instance(object, facade().linen_module); }
 
 bool is_axis_metadata(nb::handle object) { return py::is_instance(object, facade().axis_metadata); }

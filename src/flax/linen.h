@@ -23,6 +23,27 @@ nb::object enclosing_mutable();
 // True if the bound Linen module has adopted a submodule of this name.
 bool has_submodule(nb::handle linen_module, nb::handle name);
 
+// The type of a stream's keys in a scope, as a ShapeDtypeStruct.
+nb::object abstract_key(nb::handle scope, nb::handle stream);
+
+// scope.make_rng(stream): the next key of a stream that the scope has.
+nb::object draw_key(nb::handle scope, nb::handle stream);
+
+// As draw_key, but the key is not computed: only the counter advances.
+void skip_key(nb::handle scope, nb::handle stream);
+
+// No Linen module is current in this thread while one of these lives.
+class NoLinenModule {
+ public:
+  NoLinenModule();
+  ~NoLinenModule();
+  NoLinenModule(const NoLinenModule&) = delete;
+  NoLinenModule& operator=(const NoLinenModule&) = delete;
+
+ private:
+  nb::list stack_;
+};
+
 bool is_linen_module(nb::handle object);
 bool is_axis_metadata(nb::handle object);
 

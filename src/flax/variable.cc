@@ -10,17 +10,18 @@ namespace nnx_wrappers::flax {
 
 namespace {
 
-// A plain Variable: its slots may be read directly.
-bool is_plain(nb::handle object) { return py::is_subtype(object.type(), facade().variable); }
-
-nb::object deref(nb::object value) {
+nb::object deref(const nb::object& value) {
   return is_array_ref(value) ? nb::object(value[nb::ellipsis()]) : value;
 }
 
 }  // namespace
 
+bool is_plain_variable(nb::handle object) {
+  return py::is_subtype(object.type(), facade().variable);
+}
+
 bool is_variable(nb::handle object) {
-  if (is_plain(object)) return true;
+  if (is_plain_variable(object)) return true;
   const nb::handle type = object.type();
   const Facade& f = facade();
   if (py::is_subtype(type, f.hijax_variable)) return true;
@@ -28,14 +29,14 @@ bool is_variable(nb::handle object) {
 }
 
 nb::object variable_type(nb::handle variable) {
-  if (is_plain(variable)) return nb::borrow(variable.type());
+  if (is_plain_variable(variable)) return nb::borrow(variable.type());
   return py::get(variable, py::names().var_type);
 }
 
 bool is_array_ref(nb::handle object) { return nb::cast<bool>(facade().is_array_ref(object)); }
 
 nb::object raw_value(nb::handle variable) {
-  if (is_plain(variable)) return py::get(variable, py::names().raw_value);
+  if (is_plain_variable(variable)) return py::get(variable, py::names().raw_value);
   return py::get(variable, py::names().get_raw_value)();
 }
 

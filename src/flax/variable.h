@@ -12,6 +12,9 @@ namespace nb = nanobind;
 // isinstance(object, nnx.Variable); hijax variables and their tracers count.
 bool is_variable(nb::handle object);
 
+// True if it is a Variable itself, no hijax variable.
+bool is_plain_variable(nb::handle object);
+
 // The Variable class; for a hijax variable the class it stands for.
 nb::object variable_type(nb::handle variable);
 

@@ -29,7 +29,7 @@ class Loader {
       case flax::NodeKind::kArrayRef:
         return leaf(std::move(self), kind, given);
       default:
-        return node(std::move(self), kind, given);
+        return node(self, kind, given);
     }
   }
 
@@ -50,7 +50,7 @@ class Loader {
     return value;
   }
 
-  nb::object node(nb::object self, flax::NodeKind kind, StateTree* given) {
+  nb::object node(const nb::object& self, flax::NodeKind kind, StateTree* given) {
     std::vector<flax::Child> children = flax::children_of(self, kind);
     bool rebuild = false;
     for (flax::Child& child : children) {

@@ -9,7 +9,7 @@ std::string to_string(const Path& path) {
   if (path.empty()) return "(root)";
   std::string text;
   for (const nb::object& key : path) {
-    if (!text.empty()) text += "/";
+    if (!text.empty()) text += '/';
     text += nb::cast<std::string>(nb::str(key));
   }
   return text;

@@ -33,15 +33,15 @@ std::vector<Item> mapping_items(nb::handle mapping) {
 namespace {
 
 bool all_strings(const std::vector<Item>& items) {
-  return std::all_of(items.begin(), items.end(),
-                     [](const Item& item) { return PyUnicode_CheckExact(item.first.ptr()) != 0; });
+  return std::ranges::all_of(
+      items, [](const Item& item) { return PyUnicode_CheckExact(item.first.ptr()) != 0; });
 }
 
 }  // namespace
 
 void sort_by_key(std::vector<Item>& items) {
   if (all_strings(items)) {
-    std::stable_sort(items.begin(), items.end(), [](const Item& left, const Item& right) {
+    std::ranges::stable_sort(items, [](const Item& left, const Item& right) {
       return PyUnicode_Compare(left.first.ptr(), right.first.ptr()) < 0;
     });
     return;

@@ -10,7 +10,7 @@
 // nanobind keeps its state in a pointer that is hidden in each binary and is set by
 // the module of that binary, so the program has to have one, however empty. The
 // object file is linked only where an Interpreter is used: never into the extension.
-NB_MODULE(nnx_wrappers_program, module) {
+NB_MODULE(nnx_wrappers_program, module) {  // NOLINT(performance-unnecessary-value-param)
   module.doc() = "Sets nanobind up for a C++ program that uses nnx_wrappers.";
 }
 
@@ -61,6 +61,7 @@ void start(const InterpreterOptions& options) {
   raw->parse_argv = 0;
   if (!options.arguments.empty()) {
     std::vector<char*> arguments;
+    arguments.reserve(options.arguments.size());
     for (const std::string& argument : options.arguments) {
       arguments.push_back(const_cast<char*>(argument.c_str()));  // only read by Python
     }

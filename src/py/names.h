@@ -9,7 +9,8 @@ namespace nnx_wrappers::py {
 #define NNX_WRAPPERS_NAMES(X)                       \
   X(add_axis, "add_axis")                           \
   X(apply, "apply")                                 \
-  X(apply_dunder, "__call__")                       \
+  X(call_dunder, "__call__")                        \
+  X(capture_intermediates, "capture_intermediates") \
   X(args, "args")                                   \
   X(children, "children")                           \
   X(default_, "default")                            \
@@ -19,6 +20,8 @@ namespace nnx_wrappers::py {
   X(from_metadata, "from_metadata")                 \
   X(from_nnx_metadata, "from_nnx_metadata")         \
   X(func, "func")                                   \
+  X(get_variable, "get_variable")                   \
+  X(has_variable, "has_variable")                   \
   X(get_metadata, "get_metadata")                   \
   X(get_raw_value, "get_raw_value")                 \
   X(graph_node_flatten, "_graph_node_flatten")      \
@@ -31,6 +34,7 @@ namespace nnx_wrappers::py {
   X(is_initializing, "is_initializing")             \
   X(is_mutable_collection, "is_mutable_collection") \
   X(is_pytree, "_pytree__is_pytree")                \
+  X(is_setup, "_is_setup")                          \
   X(items, "items")                                 \
   X(key, "key")                                     \
   X(kwargs, "kwargs")                               \
@@ -41,11 +45,13 @@ namespace nnx_wrappers::py {
   X(metadata_fn, "metadata_fn")                     \
   X(method, "method")                               \
   X(module_stack, "module_stack")                   \
+  X(module_checks, "_module_checks")                \
   X(mutable_, "mutable")                            \
   X(name, "name")                                   \
   X(nnx_class, "nnx_class")                         \
   X(nnx_module_augment_fn, "nnx_module_augment_fn") \
   X(out_sharding, "out_sharding")                   \
+  X(param, "param")                                 \
   X(params, "params")                               \
   X(partition_name, "partition_name")               \
   X(put_variable, "put_variable")                   \
@@ -58,6 +64,8 @@ namespace nnx_wrappers::py {
   X(rngs, "rngs")                                   \
   X(scope, "scope")                                 \
   X(self_dunder, "__self__")                        \
+  X(reserve, "reserve")                             \
+  X(shape, "shape")                                 \
   X(set_key, "set_key")                             \
   X(set_raw_value, "set_raw_value")                 \
   X(sharding_rules, "sharding_rules")               \
@@ -66,6 +74,7 @@ namespace nnx_wrappers::py {
   X(to_nnx_metadata, "to_nnx_metadata")             \
   X(to_nnx_module, "to_nnx__module")                \
   X(to_nnx_rngs, "to_nnx__rngs")                    \
+  X(trace_state, "_trace_state")                    \
   X(unbox, "unbox")                                 \
   X(unflatten, "unflatten")                         \
   X(value, "value")                                 \

@@ -33,6 +33,18 @@ void set(nb::handle object, nb::handle name, nb::handle value) {
   if (PyObject_SetAttr(object.ptr(), name.ptr(), value.ptr()) != 0) throw nb::python_error();
 }
 
+nb::object allocate(nb::handle type) {
+  PyObject* object = PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(type.ptr()), 0);
+  if (object == nullptr) throw nb::python_error();
+  return nb::steal(object);
+}
+
+void set_generic(nb::handle object, nb::handle name, nb::handle value) {
+  if (PyObject_GenericSetAttr(object.ptr(), name.ptr(), value.ptr()) != 0) {
+    throw nb::python_error();
+  }
+}
+
 nb::dict instance_dict(nb::handle object) {
   PyObject* dict = PyObject_GenericGetDict(object.ptr(), nullptr);
   if (dict == nullptr) throw nb::python_error();
@@ -85,6 +97,9 @@ std::string describe(nb::handle object) {
   }
   if (nb::isinstance<nb::bool_>(object)) {
     return object.ptr() == Py_True ? "True" : "False";
+  }
+  if (PyLong_CheckExact(object.ptr()) != 0) {
+    return "the integer " + nb::cast<std::string>(nb::str(object));
   }
   if (is_class(object)) return "the class " + py::type_name(object);
   return "an instance of " + py::type_name(object.type());

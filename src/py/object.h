@@ -28,6 +28,12 @@ nb::object class_attribute(nb::handle type, nb::handle name);
 // `object.name = value`; throws nb::python_error.
 void set(nb::handle object, nb::handle name, nb::handle value);
 
+// object.__new__(type): no constructor runs.
+nb::object allocate(nb::handle type);
+
+// object.__setattr__(object, name, value): no `__setattr__` of the class runs.
+void set_generic(nb::handle object, nb::handle name, nb::handle value);
+
 // The instance's `__dict__`; throws TypeError if it has none.
 nb::dict instance_dict(nb::handle object);
 
@@ -49,7 +55,7 @@ bool equal(nb::handle left, nb::handle right);
 // The name of a type as users know it: `module.QualName` shortened to `QualName`.
 std::string type_name(nb::handle type);
 
-// One phrase for an error message: "None", "the string 'x'", "the class Foo",
+// One phrase for an error message: "None", "the string 'x'", "the integer 3", "the class Foo",
 // "an instance of Foo". Never calls a user's __repr__.
 std::string describe(nb::handle object);
 

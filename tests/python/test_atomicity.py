@@ -34,10 +34,10 @@ class BadUpdate(nn.Module):
 
     @nn.compact
     def __call__(self, x, bad=False):
-        count = self.variable("counts", "a_first", lambda: jnp.zeros(()))
+        count = self.variable("tally", "a_first", lambda: jnp.zeros(()))
         count.value = count.value + 1
         if bad:
-            self.variable("counts", "get_layers", lambda: jnp.zeros(()))
+            self.variable("tally", "get_layers", lambda: jnp.zeros(()))
         return x
 
 

@@ -7,7 +7,6 @@ from flax import linen as nn
 from flax import nnx
 from oracle import assert_same, assert_same_module, describe, ours, state_of, theirs
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:flax")
 
 X = jnp.arange(6.0).reshape(2, 3)
 RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
@@ -235,7 +234,9 @@ def test_metadata_fn_decides_what_linen_stores():
     assert_same(model.init(RNGS, X), variables)
     assert_same(model.apply(variables, X), reference.apply(variables, X))
     raw = ours.ToLinen(Encoder, args=(4,), metadata_fn=None)
-    assert_same(raw.init(RNGS, X), theirs.ToLinen(Encoder, args=(4,), metadata_fn=None).init(RNGS, X))
+    assert_same(
+        raw.init(RNGS, X), theirs.ToLinen(Encoder, args=(4,), metadata_fn=None).init(RNGS, X)
+    )
 
 
 def test_fields_of_to_linen_class_override_what_the_class_fixed():
@@ -331,7 +332,9 @@ def test_rngs_given_to_a_call_replace_the_modules_own():
         results.append((out, state_of(model), state_of(given)))
     assert_same(results[0], results[1])
     model = ours.ToNNX(Noise())
-    assert_same(model(rngs={"noise": RNGS["params"]}), Noise().apply({}, rngs={"noise": RNGS["params"]}))
+    assert_same(
+        model(rngs={"noise": RNGS["params"]}), Noise().apply({}, rngs={"noise": RNGS["params"]})
+    )
 
 
 def test_a_key_given_to_the_constructor_is_the_params_stream():

@@ -14,7 +14,6 @@ from flax import nnx
 from flax.nnx import variablelib
 from oracle import assert_same, assert_same_module, describe, ours, state_of, theirs
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:flax")
 
 X = jnp.arange(6.0).reshape(2, 3)
 RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
@@ -181,7 +180,9 @@ def test_a_missing_stream_falls_back_to_params_at_init():
     with pytest.raises(KeyError, match="dropout"):
         theirs.ToLinen(Model).init(jax.random.key(0), X)
     variables = ours.ToLinen(Model).init(jax.random.key(0), X)
-    both = theirs.ToLinen(Model).init({"params": jax.random.key(0), "dropout": jax.random.key(1)}, X)
+    both = theirs.ToLinen(Model).init(
+        {"params": jax.random.key(0), "dropout": jax.random.key(1)}, X
+    )
     assert_same(variables, both)  # parameters do not depend on how dropout got its keys
 
 

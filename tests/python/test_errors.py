@@ -188,7 +188,7 @@ CASES = [
      ["ToLinen", "NNX class", "int", "nnx.Linear"]),
     ("ToLinen of a callable that makes no module",
      lambda: nw.ToLinen(lambda rngs: 3).init(RNGS, X), TypeError,
-     ["ToLinen", "an NNX module", "an instance of int", "Return the module"]),
+     ["ToLinen", "an NNX module", "the integer 3", "Return the module"]),
     ("to_linen_class of something without a name", lambda: nw.to_linen_class(3), TypeError,
      ["to_linen_class", "NNX class", "int", "nnx.Linear"]),
     ("a method that does not exist",
@@ -210,7 +210,7 @@ CASES = [
     ("a path in two foreign collections", ambiguous_at_apply, ValueError,
      ["ToLinen.apply, kernel", "one collection", "'one', 'two'", "Pass only"]),
     ("an unknown path through a tuple", through_tuple, ValueError,
-     ["ToLinen.apply, pair/5/w", "element of a tuple", "int", "Remove the path"]),
+     ["ToLinen.apply, pair/5/w", "element of a tuple", "the integer 5", "Remove the path"]),
     ("an axis that is not there",
      lambda: nw.NNXMeta(nnx.Param, X, {"out_sharding": ("a", "b")}).remove_axis(
          0, {nn.PARTITION_NAME: "layers"}),

@@ -12,7 +12,7 @@ from flax import nnx
 from flax.core import FrozenDict
 from oracle import assert_same, ours, theirs
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:flax")
+pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Using 'Module:DeprecationWarning")
 
 X = jnp.arange(6.0).reshape(2, 3)
 KEY = jax.random.key(3)
@@ -148,7 +148,6 @@ class Node:
 
     def __init__(self, w):
         self.w = w
-
 
 
 def _register_node() -> None:
@@ -289,9 +288,7 @@ def test_every_form_of_mutable_gives_the_same(cls, mutable):
 def test_a_missing_collection_is_filled_by_the_constructor_alike(missing):
     mine, reference = both(Types)
     variables = {k: v for k, v in reference.init(RNGS, X).items() if k != missing}
-    assert_same(
-        mine.apply(variables, X, mutable=True), reference.apply(variables, X, mutable=True)
-    )
+    assert_same(mine.apply(variables, X, mutable=True), reference.apply(variables, X, mutable=True))
 
 
 @pytest.mark.parametrize("cls", [Shared, Containers, KeepsRngs, NotAPytree, HoldsNode])

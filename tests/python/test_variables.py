@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import assert_same, describe, ours, theirs
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning:flax", "ignore:Variable hooks are deprecated:UserWarning"
-)
+pytestmark = pytest.mark.filterwarnings("ignore:Variable hooks are deprecated:UserWarning")
 
 flax_variables = theirs.variables
 COLLECTIONS = ["params", "batch_stats", "cache", "intermediates", "perturbations", "own_name"]
@@ -270,9 +268,7 @@ def test_frozen_trees_are_read_as_plain_ones():
 def test_states_are_read_as_mappings():
     model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
     state = nnx.state(model)
-    assert_same(
-        ours.nnx_attrs_to_linen_vars(state), flax_variables.nnx_attrs_to_linen_vars(state)
-    )
+    assert_same(ours.nnx_attrs_to_linen_vars(state), flax_variables.nnx_attrs_to_linen_vars(state))
 
 
 def test_empty_levels_are_dropped():

@@ -1,0 +1,24 @@
+// What the library remembers between calls, and whether it may.
+//
+// Construction plans: what ToLinen learnt of a constructor (the module graph without
+// values), by class, arguments, streams, JAX's trace context and Flax's
+// configuration. Shape checks: which parameters have passed Linen's check. Both are
+// bounded and belong to the process. All functions need the GIL.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace nnx_wrappers {
+
+// {'plans': {'size', 'hits', 'misses', 'not_planned': {reason: recipes}},
+//  'shape_checks': {'size', 'hits', 'misses'}}, counted since the last clear_caches.
+nanobind::dict cache_info();
+
+// Forgets everything and sets the counts to zero.
+void clear_caches();
+
+// Turns construction plans on or off for the process and returns what was set
+// before. They are on unless the environment variable NNX_WRAPPERS_PLANS is 0.
+bool use_plans(bool enabled);
+
+}  // namespace nnx_wrappers

@@ -1,0 +1,353 @@
+"""The C++ library nnx_wrappers as a Python extension."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.core
+import flax.errors
+import flax.linen
+import flax.nnx
+import flax.typing
+import jax
+import jax.sharding
+import jax.tree_util
+
+
+class InternalError(RuntimeError):
+    """
+    A broken invariant of nnx_wrappers: a bug, never a user's mistake. Please report it.
+    """
+
+class NotInitializedError(flax.errors.ScopeParamNotFoundError, flax.errors.ScopeCollectionNotFound):
+    """
+    A ToNNX was called before lazy_init made the variables of its Linen module.
+    """
+
+    def __init__(self, /, *args, **kwargs):
+        """Initialize self.  See help(type(self)) for accurate signature."""
+
+def is_vanilla_variable(vs: flax.nnx.Variable) -> bool:
+    """
+    Tells whether a Variable carries nothing of its own.
+
+    A Variable is vanilla if its metadata is no more than what Flax gives to every
+    Variable (`hijax`, `ref`, `eager_sharding`) and empty hooks. Only such a Variable
+    becomes a raw value in Linen; the others become boxes.
+
+    Args:
+      vs: an `nnx.Variable`.
+
+    Raises:
+      TypeError: if `vs` is no Variable.
+
+    Example::
+
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import nnx_wrappers
+      >>> nnx_wrappers.is_vanilla_variable(nnx.Param(jnp.ones(2)))
+      True
+      >>> nnx_wrappers.is_vanilla_variable(nnx.Param(jnp.ones(2), note='mine'))
+      False
+    """
+
+def to_linen_var(vs: flax.nnx.Variable) -> Any:
+    """
+    Turns a Variable into a Linen leaf.
+
+    A vanilla Variable becomes its raw value; one that came from a Linen box (metadata
+    `linen_meta_type`) that box again; any other an `NNXMeta` box. The value is the
+    stored one: no get hook runs, an array ref is read.
+
+    Args:
+      vs: an `nnx.Variable`. It is left as it is.
+
+    Raises:
+      TypeError: if `vs` is no Variable.
+      ValueError: if the Linen box lacks metadata that it needs.
+
+    Example::
+
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import nnx_wrappers
+      >>> nnx_wrappers.to_linen_var(nnx.Param(jnp.ones(2))).shape
+      (2,)
+      >>> box = nnx_wrappers.to_linen_var(nnx.Param(jnp.ones(2), note='mine'))
+      >>> box.metadata['note']
+      'mine'
+    """
+
+def get_col_name(keypath: jax.tree_util.KeyPath) -> str:
+    """
+    The collection name at the head of a JAX key path.
+
+    Args:
+      keypath: a key path as `jax.tree_util.tree_map_with_path` gives it.
+
+    Raises:
+      TypeError: if it is no key path, or its head is no `DictKey`.
+      ValueError: if it is empty.
+
+    Example::
+
+      >>> import jax
+      >>> import nnx_wrappers
+      >>> nnx_wrappers.get_col_name((jax.tree_util.DictKey('params'), jax.tree_util.DictKey('w')))
+      'params'
+    """
+
+def to_nnx_var(col: str, x: Any) -> flax.nnx.Variable:
+    """
+    Turns a Linen leaf into a Variable of the collection's type.
+
+    Args:
+      col: the collection's name; a new name registers a new Variable type.
+      x: a raw value, or a box such as `nn.Partitioned` or `NNXMeta`, kept as it is.
+
+    Returns:
+      A Variable that holds exactly the given value: no create hook runs. An annotated
+      value moves only to a mesh that its annotation names or that is set.
+
+    Raises:
+      TypeError: if `col` is no str, or `x` is a Variable already.
+      ValueError: if the box's type contradicts the collection, or it has no value.
+
+    Example::
+
+      >>> import jax.numpy as jnp
+      >>> import nnx_wrappers
+      >>> type(nnx_wrappers.to_nnx_var('batch_stats', jnp.zeros(3))).__name__
+      'BatchStat'
+    """
+
+def linen_vars_to_nnx_attrs(variables: flax.typing.VariableDict) -> dict[str, Any]:
+    """
+    Turns a dict of Linen collections into nested NNX attributes.
+
+    Args:
+      variables: collections of nested variables, as `module.init` returns them.
+
+    Raises:
+      TypeError: if it is no mapping of mappings.
+      ValueError: for a path that is in two collections, or a prefix of another path.
+
+    Example::
+
+      >>> import jax.numpy as jnp
+      >>> import nnx_wrappers
+      >>> attrs = nnx_wrappers.linen_vars_to_nnx_attrs({'params': {'dense': {'kernel': jnp.ones((2, 3))}}})
+      >>> type(attrs['dense']['kernel']).__name__, attrs['dense']['kernel'].shape
+      ('Param', (2, 3))
+    """
+
+def nnx_attrs_to_linen_vars(nnx_attrs: Mapping) -> dict[str, dict[str, Any]]:
+    """
+    Turns nested NNX attributes into a dict of Linen collections.
+
+    Attributes that are no Variable have no place among Linen's variables and are left
+    out.
+
+    Args:
+      nnx_attrs: a mapping of Variables and nested mappings of them.
+
+    Raises:
+      TypeError: if it is no mapping.
+      ValueError: for a Variable whose type has no collection name.
+
+    Example::
+
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import nnx_wrappers
+      >>> variables = nnx_wrappers.nnx_attrs_to_linen_vars({'bn': {'mean': nnx.BatchStat(jnp.zeros(3))}})
+      >>> variables['batch_stats']['bn']['mean'].shape
+      (3,)
+    """
+
+def lazy_init(fn: Any, *args: Any, **kwargs: Any) -> Any:
+    """
+    Runs an NNX module or one of its methods once, to make Linen's variables.
+
+    Every `ToNNX` in the module's graph makes the variables of its Linen module from the
+    inputs that reach it.
+
+    Args:
+      fn: an `nnx.Module`, or a bound method of one.
+      *args: sample inputs.
+      **kwargs: sample inputs.
+
+    Returns:
+      `fn`.
+
+    Raises:
+      ValueError: if `fn` is no module and no method of one.
+      TypeError: if the module cannot be called.
+
+    If the call fails, the module's attributes, Variables and RNG counts are as before.
+
+    Example::
+
+      >>> import jax.numpy as jnp
+      >>> from flax import linen as nn, nnx
+      >>> import nnx_wrappers
+      >>> model = nnx_wrappers.ToNNX(nn.Dense(3), rngs=nnx.Rngs(0))
+      >>> nnx_wrappers.lazy_init(model, jnp.ones((1, 2))).kernel.shape
+      (2, 3)
+    """
+
+def current_linen_module() -> flax.linen.Module | None:
+    """
+    The innermost Linen module whose method is running in this thread, or None.
+
+    Example::
+
+      >>> import nnx_wrappers
+      >>> nnx_wrappers.current_linen_module() is None
+      True
+    """
+
+def is_linen_initializing() -> bool:
+    """
+    Whether the innermost running Linen module is in `init`; False outside Linen.
+
+    Example::
+
+      >>> import nnx_wrappers
+      >>> nnx_wrappers.is_linen_initializing()
+      False
+    """
+
+def linen_rngs_dict(linen_module: flax.linen.Module, add_default: bool = False) -> dict[str, Any]:
+    """
+    One key for each RNG stream that is active in a Linen module's scope.
+
+    Args:
+      linen_module: a bound Linen module (`self` inside a method).
+      add_default: give a missing stream 'default' the seed 0.
+
+    Raises:
+      TypeError: if it is no Linen module.
+      ValueError: if it is unbound.
+
+    Example::
+
+      >>> import jax
+      >>> from flax import linen as nn
+      >>> import nnx_wrappers
+      >>> class Model(nn.Module):
+      ...   @nn.compact
+      ...   def __call__(self):
+      ...     return sorted(nnx_wrappers.linen_rngs_dict(self, add_default=True))
+      >>> Model().apply({}, rngs={'dropout': jax.random.key(0)})
+      ['default', 'dropout']
+    """
+
+def with_partitioning(fn: flax.typing.Initializer, names: flax.typing.Sharding, mesh: jax.sharding.Mesh | None = None) -> flax.typing.Initializer:
+    """
+    An NNX initializer annotated for sharding, a `nn.Partitioned` box in Linen.
+
+    Args:
+      fn: the initializer.
+      names: the axis names.
+      mesh: the mesh; None for the one that is set where the Variable is made.
+
+    Raises:
+      TypeError: if `fn` is no callable.
+
+    Example::
+
+      >>> import jax
+      >>> from flax import linen as nn, nnx
+      >>> import nnx_wrappers
+      >>> init = nnx_wrappers.with_partitioning(nnx.initializers.ones_init(), ('in', 'out'))
+      >>> init(jax.random.key(0), (2, 3)).metadata['out_sharding']
+      ('in', 'out')
+    """
+
+def cache_info() -> dict[str, dict[str, Any]]:
+    """
+    What the library remembers, counted since the last `clear_caches`.
+
+    Returns:
+      `{'plans': {'size', 'hits', 'misses', 'not_planned'}, 'shape_checks': {'size',
+      'hits', 'misses'}}`; `not_planned` counts recipes without a plan by reason.
+
+    Example::
+
+      >>> import nnx_wrappers
+      >>> nnx_wrappers.clear_caches()
+      >>> nnx_wrappers.cache_info()['plans']['size']
+      0
+    """
+
+def clear_caches() -> None:
+    """
+    Forgets all construction plans and shape checks, and sets their counts to zero.
+
+    Example::
+
+      >>> import nnx_wrappers
+      >>> nnx_wrappers.clear_caches()
+      >>> nnx_wrappers.cache_info()['shape_checks']
+      {'size': 0, 'hits': 0, 'misses': 0}
+    """
+
+def use_plans(enabled: bool) -> bool:
+    """
+    Turns construction plans on or off for the process.
+
+    With a plan, `ToLinen` does not run the constructor again at `apply`. Plans are on
+    unless the environment variable `NNX_WRAPPERS_PLANS` is 0.
+
+    Args:
+      enabled: whether plans may be used.
+
+    Returns:
+      What was set before.
+
+    Example::
+
+      >>> import nnx_wrappers
+      >>> before = nnx_wrappers.use_plans(False)
+      >>> nnx_wrappers.use_plans(before)
+      False
+    """
+
+def to_nnx_init(self: flax.nnx.Module, module: flax.linen.Module, rngs: flax.nnx.Rngs | jax.Array | None) -> None: ...
+
+def to_nnx_call(self: flax.nnx.Module, args: tuple[Any, ...], kwargs: dict[str, Any], rngs: Any, method: Any, mutable: Any) -> Any: ...
+
+def to_nnx_attribute(self: flax.nnx.Module, name: str) -> Any: ...
+
+def to_nnx_attribute_value(value: Any) -> Any: ...
+
+def to_nnx_release_rngs(self: flax.nnx.Module) -> None: ...
+
+def to_nnx_get_layers(self: flax.nnx.Module) -> list[Any]: ...
+
+def to_linen_check_class(nnx_class: Any) -> None: ...
+
+def to_linen_call(self: flax.linen.Module, nnx_method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+
+def to_linen_attribute(self: flax.linen.Module, name: str) -> tuple[Any, ...]: ...
+
+def to_linen_update_variables(self: flax.linen.Module, module: flax.nnx.Module) -> None: ...
+
+def to_linen_partial_fields(fixed: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]: ...
+
+def to_linen_class_name(nnx_class: Any) -> str: ...
+
+def to_linen_stream(rngs: flax.nnx.Rngs, name: str, error_type: type[Exception]) -> flax.nnx.RngStream: ...
+
+def nnx_meta_add_axis(box: Any, index: int, params: Any) -> Any: ...
+
+def nnx_meta_remove_axis(box: Any, index: int, params: Any) -> Any: ...
+
+def nnx_meta_to_variable(box: Any) -> flax.nnx.Variable: ...
+
+def checked_param(scope: flax.core.Scope, name: str, init_fn: Any, init_args: tuple[Any, ...], unbox: bool, init_kwargs: dict[str, Any]) -> Any: ...
+
+def functional_init(self: Any, rngs: flax.nnx.Rngs | None) -> flax.nnx.State: ...
+
+def functional_apply(self: Any, states: tuple[Any, ...]) -> Any: ...

@@ -1,0 +1,123 @@
+#include "bridge/caches.h"
+
+#include <cstdlib>
+#include <utility>
+
+#include "bridge/construction_plan.h"
+#include "nnx_wrappers/caches.h"
+#include "py/containers.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+bool KeySet::contains(nb::handle key) {
+  const bool found = py::dict_get(keys_, key).is_valid();
+  ++(found ? hits_ : misses_);
+  return found;
+}
+
+void KeySet::add(nb::handle key) {
+  if (nb::len(keys_) >= kLargest) clear();
+  keys_[key] = nb::none();
+}
+
+void KeySet::clear() {
+  // What the keys own dies after the table is empty: their destructors may call us.
+  const nb::dict dying = keys_;
+  keys_ = nb::dict();
+  hits_ = 0;
+  misses_ = 0;
+}
+
+size_t KeySet::size() const { return nb::len(keys_); }
+
+Caches& Caches::get() {
+  static Caches* const caches = new Caches();  // immortal: holds Python objects
+  return *caches;
+}
+
+Caches::Caches() {
+  const char* setting = std::getenv("NNX_WRAPPERS_PLANS");
+  plans_enabled_ = setting == nullptr || std::string(setting) != "0";
+}
+
+std::map<std::string, size_t> PlanCache::not_planned() const {
+  std::map<std::string, size_t> counts = unkeyable_;
+  for (const Entry& entry : entries_) {
+    if (entry.plan == nullptr) ++counts[entry.reason];
+  }
+  return counts;
+}
+
+const PlanCache::Entry* PlanCache::find(nb::handle key) {
+  const nb::object position = py::dict_get(positions_, key);
+  ++(position.is_valid() ? hits_ : misses_);
+  return position.is_valid() ? &entries_[nb::cast<size_t>(position)] : nullptr;
+}
+
+const PlanCache::Entry& PlanCache::add(nb::handle key, Entry entry) {
+  if (entries_.size() >= kLargest) clear();
+  positions_[key] = entries_.size();
+  entries_.push_back(std::move(entry));
+  return entries_.back();
+}
+
+void PlanCache::clear() {
+  const nb::dict dying_keys = positions_;
+  const std::vector<Entry> dying = std::move(entries_);
+  positions_ = nb::dict();
+  entries_.clear();
+  unkeyable_.clear();
+  hits_ = 0;
+  misses_ = 0;
+}
+
+void Caches::clear() {
+  passed_shape_checks_.clear();
+  plans_.clear();
+}
+
+}  // namespace nnx_wrappers::bridge
+
+namespace nnx_wrappers {
+
+namespace nb = nanobind;
+
+namespace {
+
+template <typename Cache>
+nb::dict counts_of(const Cache& cache) {
+  nb::dict counts;
+  counts["size"] = cache.size();
+  counts["hits"] = cache.hits();
+  counts["misses"] = cache.misses();
+  return counts;
+}
+
+}  // namespace
+
+nb::dict cache_info() {
+  bridge::Caches& caches = bridge::Caches::get();
+  nb::dict plans = counts_of(caches.plans());
+  nb::dict reasons;
+  for (const auto& [reason, count] : caches.plans().not_planned()) {
+    reasons[nb::str(reason.c_str())] = count;
+  }
+  plans["not_planned"] = reasons;
+  nb::dict info;
+  info["plans"] = plans;
+  info["shape_checks"] = counts_of(caches.passed_shape_checks());
+  return info;
+}
+
+void clear_caches() { bridge::Caches::get().clear(); }
+
+bool use_plans(bool enabled) {
+  bridge::Caches& caches = bridge::Caches::get();
+  const bool before = caches.plans_enabled();
+  caches.enable_plans(enabled);
+  return before;
+}
+
+}  // namespace nnx_wrappers

@@ -1,0 +1,91 @@
+// What the library remembers between calls: one place, bounded, cleared on demand.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace nnx_wrappers::bridge {
+
+// A bounded set of hashable keys. When full it forgets everything: the keys of a
+// program that runs are few, and those of one that makes new ones for ever are
+// worth nothing. Holds references to its keys; needs the GIL.
+class KeySet {
+ public:
+  bool contains(nanobind::handle key);
+  void add(nanobind::handle key);
+  void clear();
+
+  size_t size() const;
+  size_t hits() const { return hits_; }
+  size_t misses() const { return misses_; }
+
+ private:
+  static constexpr size_t kLargest = 8192;
+  nanobind::dict keys_;
+  size_t hits_ = 0;
+  size_t misses_ = 0;
+};
+
+class ConstructionPlan;
+
+// Plans by the key of their recipe; where there can be none, the reason. Bounded in
+// the same way.
+class PlanCache {
+ public:
+  struct Entry {
+    std::shared_ptr<const ConstructionPlan> plan;  // null: not planned
+    std::string reason;
+  };
+
+  // The entry for a key, or null.
+  const Entry* find(nanobind::handle key);
+  const Entry& add(nanobind::handle key, Entry entry);
+  void clear();
+
+  // Counts a recipe that has no key.
+  void note_unkeyable(const std::string& reason) { ++unkeyable_[reason]; }
+
+  // How many recipes there are no plans for, by reason.
+  std::map<std::string, size_t> not_planned() const;
+
+  size_t size() const { return entries_.size(); }
+  size_t hits() const { return hits_; }
+  size_t misses() const { return misses_; }
+
+ private:
+  static constexpr size_t kLargest = 512;
+  nanobind::dict positions_;
+  std::vector<Entry> entries_;
+  std::map<std::string, size_t> unkeyable_;
+  size_t hits_ = 0;
+  size_t misses_ = 0;
+};
+
+class Caches {
+ public:
+  // The caches of this process; they live as long as the interpreter.
+  static Caches& get();
+
+  KeySet& passed_shape_checks() { return passed_shape_checks_; }
+  PlanCache& plans() { return plans_; }
+
+  bool plans_enabled() const { return plans_enabled_; }
+  void enable_plans(bool enabled) { plans_enabled_ = enabled; }
+
+  // Forgets everything and sets the counts to zero.
+  void clear();
+
+ private:
+  Caches();
+
+  bool plans_enabled_;
+  KeySet passed_shape_checks_;
+  PlanCache plans_;
+};
+
+}  // namespace nnx_wrappers::bridge

@@ -1,0 +1,190 @@
+#include "bridge/construction_plan.h"
+
+#include <utility>
+
+#include "bridge/context_questions.h"
+#include "bridge/to_linen_state.h"
+#include "bridge/to_nnx_state.h"
+#include "flax/facade.h"
+#include "flax/linen.h"
+#include "flax/program.h"
+#include "flax/variable.h"
+#include "graph/walk.h"
+#include "nnx_wrappers/errors.h"
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+namespace {
+
+// Objects that the caller gave: what the constructor keeps of them, upstream keeps
+// too. One level of attributes counts as given, as in `self.mesh = config.mesh`.
+void add_given(nb::handle object, std::vector<nb::object>& given) {
+  if (PyTuple_Check(object.ptr()) || PyList_Check(object.ptr())) {
+    for (const nb::object& element : py::elements(object)) add_given(element, given);
+  } else if (py::is_mapping(object)) {
+    for (const auto& item : py::mapping_items(object)) add_given(item.second, given);
+  } else {
+    given.push_back(nb::borrow(object));
+    const nb::object attributes = py::get_optional(object, nb::str("__dict__"));
+    if (!py::is_class(object) && attributes.is_valid() && PyDict_CheckExact(attributes.ptr())) {
+      for (auto& item : py::dict_items(attributes)) given.push_back(item.second);
+    }
+  }
+}
+
+// The Linen module inside a ToNNX runs in scopes of its own, so an unbound one may
+// be shared; others would have been adopted by the ToLinen.
+bool is_inner_linen_module(nb::handle owner, nb::handle name, nb::handle value) {
+  return name.equal(py::names().to_nnx_module) && is_to_nnx(owner) &&
+         flax::is_linen_module(value) && py::get(value, py::names().scope).is_none();
+}
+
+// Takes apart what the trace must not leave behind: cycles would keep its tracers.
+void dissolve(nb::handle module) {
+  for (const nb::object& pytree : graph::pytrees_of(module)) {
+    PyDict_Clear(py::instance_dict(pytree).ptr());
+  }
+}
+
+bool is_integer_or_key(nb::handle aval) {
+  return !nb::cast<bool>(
+      flax::facade().issubdtype(py::get(aval, nb::str("dtype")), flax::facade().inexact));
+}
+
+}  // namespace
+
+std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
+                                                          std::string& reason) {
+  std::unique_ptr<ConstructionPlan> plan(new ConstructionPlan());
+  std::vector<nb::object> given;
+  add_given(recipe.args, given);
+  add_given(recipe.kwargs, given);
+  const auto trace = [&](const nb::args& keys) -> nb::object {
+    nb::object rngs;
+    if (recipe.takes_rngs) {
+      nb::dict streams;
+      size_t next = 0;
+      for (const Stream& stream : recipe.streams) {
+        streams[stream.name] =
+            stream.abstract_key.is_valid() ? nb::object(keys[next++]) : stream.seed;
+      }
+      rngs = py::call(flax::facade().rngs, nb::tuple(), streams);
+    }
+    const nb::object module = construct(recipe, rngs);
+    nb::list outputs;
+    try {
+      std::vector<nb::object> values;
+      plan->template_ = graph::Template::capture(module, given, is_inner_linen_module, values);
+      for (size_t i = 0; i < values.size(); ++i) {
+        plan->first_output_.push_back(nb::len(outputs));
+        plan->trees_.emplace_back();
+        if (plan->template_.slots()[i].constant.is_valid()) continue;
+        const nb::object flat = flax::facade().tree_flatten(values[i]);
+        for (const nb::object& leaf : py::elements(flat[0])) outputs.append(leaf);
+        plan->trees_.back() = flat[1];
+      }
+      values.clear();
+      dissolve(module);
+    } catch (const graph::Refusal& refusal) {
+      reason = refusal.reason;
+      return nb::tuple();
+    }
+    return nb::tuple(outputs);
+  };
+  nb::list keys;
+  for (const Stream& stream : recipe.streams) {
+    if (stream.abstract_key.is_valid()) keys.append(stream.abstract_key);
+  }
+  const ContextQuestions questions;
+  try {
+    const flax::NoLinenModule outside;
+    plan->program_ = flax::trace_program(nb::cpp_function(trace), nb::tuple(keys));
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+    reason = "a constructor that cannot be traced (" + py::type_name(error.type()) + ")";
+  }
+  if (reason.empty()) reason = flax::unsound(plan->program_);
+  if (reason.empty() && questions.asked()) reason = "a constructor that asks about Linen's context";
+  if (!reason.empty()) return nullptr;
+  for (const graph::Slot& slot : plan->template_.slots()) {
+    plan->collections_.push_back(slot.type.is_valid() ? flax::collection_of(slot.type)
+                                                      : nb::object());
+  }
+  plan->outputs_ = flax::output_avals(plan->program_).size();
+  return plan;
+}
+
+const ConstructionPlan::Part& ConstructionPlan::part_for(const std::vector<bool>& needed) const {
+  const auto known = parts_.find(needed);
+  if (known != parts_.end()) return known->second;
+  Part part;
+  const flax::Pruned pruned = flax::prune(program_, needed);
+  part.used_keys = pruned.used_inputs;
+  bool exact = true;
+  for (const nb::object& aval : flax::output_avals(pruned.program)) {
+    exact = exact && is_integer_or_key(aval);
+  }
+  bool uses_keys = false;
+  for (const bool used : part.used_keys) uses_keys = uses_keys || used;
+  const nb::object function = flax::as_function(pruned.program);
+  if (!uses_keys) {
+    part.constants = flax::evaluate_now(function);
+  } else {
+    // Integers and keys come out of one compiled call as they do step by step;
+    // floating point might not, so it is evaluated as the constructor would.
+    part.function = exact ? flax::compiled(function) : function;
+  }
+  return parts_.emplace(needed, std::move(part)).first->second;
+}
+
+std::vector<nb::object> ConstructionPlan::run(const Recipe& recipe, nb::handle scope,
+                                              const std::vector<bool>& needed) const {
+  const Part& part = part_for(needed);
+  nb::list keys;
+  size_t input = 0;
+  for (const Stream& stream : recipe.streams) {
+    if (!stream.abstract_key.is_valid()) continue;
+    if (part.used_keys.at(input++)) {
+      keys.append(flax::draw_key(scope, stream.name));
+    } else {
+      flax::skip_key(scope, stream.name);
+    }
+  }
+  if (part.constants) return *part.constants;
+  return flax::evaluate(part.function, nb::tuple(keys));
+}
+
+nb::object ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
+                                         graph::StateTree& given) const {
+  const auto& slots = template_.slots();
+  std::vector<nb::object> values(slots.size());
+  std::vector<bool> needed(outputs_, false);
+  for (size_t i = 0; i < slots.size(); ++i) {
+    values[i] = take_leaf(given, slots[i].path, collections_[i]);
+    if (values[i].is_valid()) continue;
+    if (slots[i].constant.is_valid()) {
+      values[i] = flax::copied_value(slots[i].constant);
+      continue;
+    }
+    const size_t end = i + 1 < slots.size() ? first_output_[i + 1] : outputs_;
+    for (size_t output = first_output_[i]; output < end; ++output) needed[output] = true;
+  }
+  const std::vector<nb::object> outputs = run(recipe, scope, needed);
+  size_t next = 0;
+  for (size_t i = 0; i < slots.size(); ++i) {
+    if (values[i].is_valid()) continue;
+    const size_t end = i + 1 < slots.size() ? first_output_[i + 1] : outputs_;
+    nb::list leaves;
+    for (size_t output = first_output_[i]; output < end; ++output)
+      leaves.append(outputs.at(next++));
+    values[i] = trees_[i].attr("unflatten")(leaves);
+  }
+  return template_.instantiate(values);
+}
+
+}  // namespace nnx_wrappers::bridge

@@ -1,0 +1,55 @@
+// The constructor of a ToLinen, run once, abstractly: the module graph without
+// values, and the program that computes the values that a caller may leave out.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bridge/recipe.h"
+#include "graph/state_tree.h"
+#include "graph/template.h"
+
+namespace nnx_wrappers::bridge {
+
+class ConstructionPlan {
+ public:
+  // Traces the constructor. Returns a plan, or the reason why there can be none: the
+  // constructor needs concrete values, has effects, holds tracers of an outer trace,
+  // keeps static attributes of unknown mutable types, or asks where it stands in
+  // Linen. A BaseException that is no Exception passes through.
+  static std::unique_ptr<ConstructionPlan> build(const Recipe& recipe, std::string& reason);
+
+  // A module in the present trace. Values come from `given` where it has them (and
+  // are marked as used there), else from the program. Keys are drawn from `scope`
+  // only if the program needs them; its counters advance in any case.
+  nanobind::object instantiate(const Recipe& recipe, nanobind::handle scope,
+                               graph::StateTree& given) const;
+
+ private:
+  // A part of the program: the outputs that one set of missing values needs.
+  struct Part {
+    nanobind::object function;  // keys -> outputs
+    std::vector<bool> used_keys;
+    std::optional<std::vector<nanobind::object>> constants;  // if it depends on no key
+  };
+
+  ConstructionPlan() = default;
+  const Part& part_for(const std::vector<bool>& needed) const;
+  std::vector<nanobind::object> run(const Recipe& recipe, nanobind::handle scope,
+                                    const std::vector<bool>& needed) const;
+
+  graph::Template template_;
+  std::vector<nanobind::object> collections_;  // of each slot; invalid for a bare leaf
+  std::vector<nanobind::object> trees_;        // of each traced slot's value
+  std::vector<size_t> first_output_;           // of each traced slot
+  nanobind::object program_;                   // ClosedJaxpr
+  size_t outputs_ = 0;
+  mutable std::map<std::vector<bool>, Part> parts_;
+};
+
+}  // namespace nnx_wrappers::bridge

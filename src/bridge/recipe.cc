@@ -1,0 +1,89 @@
+#include "bridge/recipe.h"
+
+#include "flax/facade.h"
+#include "flax/linen.h"
+#include "flax/node.h"
+#include "flax/static_key.h"
+#include "nnx_wrappers/errors.h"
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+Recipe read_recipe(nb::handle to_linen, bool initializing) {
+  const py::Names& n = py::names();
+  Recipe recipe;
+  recipe.nnx_class = py::get(to_linen, n.nnx_class);
+  recipe.args = nb::tuple(py::get(to_linen, n.args));
+  recipe.kwargs = py::to_dict(py::get(to_linen, n.kwargs));
+  recipe.augment_fn = py::get(to_linen, n.nnx_module_augment_fn);
+  recipe.name = py::get(to_linen, n.name);
+  recipe.takes_rngs = !nb::cast<bool>(nb::bool_(py::get(to_linen, n.skip_rng)));
+  if (!recipe.takes_rngs) return recipe;
+  const nb::object scope = py::get(to_linen, n.scope);
+  bool has_default = false;
+  for (const nb::object& name : py::elements(py::get(scope, n.rngs))) {
+    has_default = has_default || name.equal(n.default_);
+    recipe.streams.push_back({name, flax::abstract_key(scope, name), {}});
+  }
+  if (!initializing && !has_default) {
+    recipe.streams.push_back({nb::borrow(n.default_), {}, nb::int_(0)});
+  }
+  return recipe;
+}
+
+nb::object construct(const Recipe& recipe, const nb::object& rngs) {
+  nb::dict kwargs = py::copy_dict(recipe.kwargs);
+  if (rngs.is_valid()) kwargs[py::names().rngs] = rngs;
+  nb::object module = py::call(recipe.nnx_class, recipe.args, kwargs);
+  if (!recipe.augment_fn.is_none()) module = recipe.augment_fn(module, recipe.name);
+  const flax::NodeKind kind = flax::kind_of(module);
+  if (kind == flax::NodeKind::kLeaf || kind == flax::NodeKind::kVariable ||
+      kind == flax::NodeKind::kArrayRef || module.is_none()) {
+    raise_type_error({"ToLinen, " + py::describe(recipe.nnx_class),
+                      "an NNX module from the call of nnx_class (and nnx_module_augment_fn)",
+                      py::describe(module), "Return the module."});
+  }
+  return module;
+}
+
+nb::object recipe_key(const Recipe& recipe, std::string& reason) {
+  const flax::Facade& f = flax::facade();
+  nb::dict kwargs = py::copy_dict(recipe.kwargs);
+  if (recipe.takes_rngs) kwargs.attr("pop")(py::names().rngs, nb::none());
+  nb::list key;
+  const auto add = [&](nb::handle value, const char* what) {
+    nb::object part = flax::static_key(value, flax::Unknown::kByHash);
+    if (!part.is_valid()) {
+      reason = std::string(what) + " that cannot be hashed";
+      return false;
+    }
+    key.append(part);
+    return true;
+  };
+  if (!add(recipe.nnx_class, "a class") || !add(recipe.args, "arguments") ||
+      !add(kwargs, "keyword arguments") || !add(recipe.augment_fn, "an augment function") ||
+      !add(f.logical_axis_rules(), "logical axis rules")) {
+    return {};
+  }
+  if (!recipe.augment_fn.is_none()) key.append(recipe.name);
+  const nb::object init = py::get_optional(recipe.nnx_class, py::names().init_dunder);
+  if (init.is_valid()) key.append(init);
+  key.append(nb::bool_(recipe.takes_rngs));
+  for (const Stream& stream : recipe.streams) {
+    key.append(stream.name);
+    key.append(stream.abstract_key.is_valid() ? stream.abstract_key : stream.seed);
+  }
+  key.append(f.trace_context());
+  key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));
+  key.append(f.using_eager_sharding());
+  const nb::object defaults = f.var_defaults();
+  key.append(
+      nb::make_tuple(py::get(defaults, py::names().hijax), py::get(defaults, py::names().ref)));
+  return nb::tuple(key);
+}
+
+}  // namespace nnx_wrappers::bridge

@@ -1,0 +1,40 @@
+// Everything that a ToLinen's constructor call depends on, read once a call.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <string>
+#include <vector>
+
+namespace nnx_wrappers::bridge {
+
+// One RNG stream that the constructor is given.
+struct Stream {
+  nanobind::object name;
+  nanobind::object abstract_key;  // ShapeDtypeStruct of the key; invalid for a seed
+  nanobind::object seed;          // the integer seed of an added 'default' stream
+};
+
+struct Recipe {
+  nanobind::object nnx_class;
+  nanobind::tuple args;
+  nanobind::dict kwargs;
+  nanobind::object augment_fn;
+  nanobind::object name;
+  bool takes_rngs = false;
+  std::vector<Stream> streams;
+};
+
+// Reads the fields of a ToLinen and the streams of its scope; draws no key.
+Recipe read_recipe(nanobind::handle to_linen, bool initializing);
+
+// Runs the constructor and the augment function. `rngs` is an nnx.Rngs, or invalid
+// if the class takes none.
+nanobind::object construct(const Recipe& recipe, const nanobind::object& rngs);
+
+// The key under which what was learnt of this recipe may be used again: equal keys
+// mean equal programs, JAX's trace context and Flax's configuration included. An
+// invalid object if there is none; `reason` says why.
+nanobind::object recipe_key(const Recipe& recipe, std::string& reason);
+
+}  // namespace nnx_wrappers::bridge

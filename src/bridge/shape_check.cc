@@ -1,0 +1,128 @@
+#include "bridge/shape_check.h"
+
+#include <string>
+
+#include "bridge/caches.h"
+#include "bridge/shells.h"
+#include "flax/facade.h"
+#include "flax/linen.h"
+#include "flax/static_key.h"
+#include "nnx_wrappers/errors.h"
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+namespace {
+
+// The shapes of the leaves of a parameter, or invalid if a leaf has none.
+nb::object shapes_of(nb::handle value) {
+  const py::Names& n = py::names();
+  const flax::Facade& f = flax::facade();
+  if (py::is_instance(value, f.jax_array)) return py::get(value, n.shape);
+  nb::list shapes;
+  for (const nb::object& leaf : py::elements(f.tree_flatten(value)[0])) {
+    const nb::object shape = py::get_optional(leaf, n.shape);
+    if (!shape.is_valid()) return {};
+    shapes.append(shape);
+  }
+  return nb::tuple(shapes);
+}
+
+// What Flax's check depends on, or invalid if that cannot be told.
+nb::object check_key(nb::handle init_fn, const nb::tuple& init_args, const nb::dict& init_kwargs,
+                     nb::handle value) {
+  nb::object function = flax::static_key(init_fn);
+  if (!function.is_valid()) return {};
+  nb::object args = flax::static_key(init_args);
+  if (!args.is_valid()) return {};
+  nb::object kwargs = flax::static_key(flax::facade().frozen_dict(init_kwargs));
+  if (!kwargs.is_valid()) return {};
+  nb::object shapes = shapes_of(value);
+  if (!shapes.is_valid()) return {};
+  return nb::make_tuple(function, args, kwargs, shapes, flax::facade().trace_context());
+}
+
+nb::object by_flax(nb::handle scope, nb::handle name, nb::handle init_fn,
+                   const nb::tuple& init_args, bool unbox, const nb::dict& init_kwargs) {
+  nb::list positional;
+  for (nb::handle arg : {scope, name, init_fn}) positional.append(arg);
+  for (nb::handle arg : init_args) positional.append(arg);
+  nb::dict keywords = py::copy_dict(init_kwargs);
+  keywords[py::names().unbox] = unbox;
+  return py::call(py::get(flax::facade().scope, py::names().param), nb::tuple(positional),
+                  keywords);
+}
+
+// The method that linen.Module.apply would run, as a function of the module.
+nb::object method_of(nb::handle linen_module, nb::handle method) {
+  const flax::Facade& f = flax::facade();
+  if (method.is_none()) return f.unbound_function(py::get(linen_module, py::names().call_dunder));
+  if (!nb::isinstance<nb::str>(method)) return f.unbound_function(method);
+  const nb::object found = py::get(linen_module, method);
+  if (PyCallable_Check(found.ptr()) == 0) {
+    const std::string name = py::type_name(linen_module.type()) + "." +
+                             nb::cast<std::string>(nb::borrow<nb::str>(method));
+    raise_type_error({"ToNNX, " + name, "a method (it must be a callable)", py::describe(found),
+                      "Choose a method of the Linen class."});
+  }
+  return flax::is_linen_module(found) ? nb::object() : f.unbound_function(found);
+}
+
+}  // namespace
+
+nb::object checked_param(nb::handle scope, nb::handle name, nb::handle init_fn,
+                         const nb::tuple& init_args, bool unbox, const nb::dict& init_kwargs) {
+  const py::Names& n = py::names();
+  if (!nb::cast<bool>(py::get(scope, n.has_variable)(n.params, name))) {
+    return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
+  }
+  nb::object value = py::get(scope, n.get_variable)(n.params, name);
+  if (unbox && !py::is_instance(value, flax::facade().jax_array)) {
+    value = flax::facade().unbox(value);
+  }
+  const nb::object key = check_key(init_fn, init_args, init_kwargs, value);
+  Caches& caches = Caches::get();
+  if (key.is_valid() && caches.passed_shape_checks().contains(key)) {
+    py::get(scope, n.reserve)(name, n.params);
+    return value;
+  }
+  value = by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
+  if (key.is_valid()) caches.passed_shape_checks().add(key);
+  return value;
+}
+
+nb::object apply_linen(nb::handle linen_module, const LinenCall& call, const nb::tuple& args,
+                       const nb::dict& kwargs) {
+  const py::Names& n = py::names();
+  const flax::Facade& f = flax::facade();
+  const nb::object function = method_of(linen_module, call.method);
+  nb::dict given = py::copy_dict(kwargs);
+  nb::list positional;
+  positional.append(call.variables);
+  for (nb::handle arg : args) positional.append(arg);
+  given[n.rngs] = call.rngs;
+  if (!function.is_valid()) {  // a submodule by name: Linen's own way
+    given[n.method] = call.method;
+    given[n.mutable_] = call.mutable_;
+    return py::call(py::get(linen_module, n.apply), nb::tuple(positional), given);
+  }
+  py::get(linen_module, n.module_checks)();
+  nb::object capture = py::dict_get(given, n.capture_intermediates);
+  if (capture.is_valid()) {
+    PyDict_DelItem(given.ptr(), n.capture_intermediates.ptr());
+  } else {
+    capture = nb::bool_(false);
+  }
+  // linen.apply clones the module into the scope that it makes; the clone is where
+  // the scope can be given its class before any child scope exists.
+  const nb::object cloner = shell("ScopedClone", "nnx_wrappers._scope")(linen_module, call.initializing);
+  const nb::object run = f.linen_apply(function, cloner, nb::arg("mutable") = call.mutable_,
+                                       nb::arg("capture_intermediates") = capture);
+  return py::call(run, nb::tuple(positional), given);
+}
+
+}  // namespace nnx_wrappers::bridge

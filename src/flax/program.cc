@@ -1,0 +1,78 @@
+#include "flax/program.h"
+
+#include "flax/facade.h"
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers::flax {
+
+nb::object trace_program(const nb::object& function, const nb::tuple& abstract_inputs) {
+  return py::call(facade().make_jaxpr(function), abstract_inputs, nb::dict());
+}
+
+std::string unsound(nb::handle program) {
+  if (nb::len(nb::object(program.attr("effects"))) != 0) return "a constructor with effects";
+  for (const nb::object& constant : py::elements(program.attr("consts"))) {
+    if (py::is_instance(constant, facade().tracer)) {
+      return "a constructor that uses values of an outer trace";
+    }
+  }
+  return "";
+}
+
+std::vector<nb::object> output_avals(nb::handle program) {
+  return py::elements(program.attr("out_avals"));
+}
+
+Pruned prune(nb::handle program, const std::vector<bool>& needed_outputs) {
+  nb::list needed;
+  for (const bool output : needed_outputs) needed.append(nb::bool_(output));
+  const nb::object result = facade().dce_jaxpr(program.attr("jaxpr"), needed);
+  Pruned pruned;
+  pruned.program = facade().closed_jaxpr(result[0], program.attr("consts"));
+  for (const nb::object& used : py::elements(result[1])) {
+    pruned.used_inputs.push_back(nb::cast<bool>(nb::bool_(used)));
+  }
+  return pruned;
+}
+
+nb::object as_function(nb::handle program) { return facade().jaxpr_as_fun(program); }
+
+nb::object compiled(const nb::object& function) { return facade().jit(function); }
+
+std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& inputs) {
+  const Facade& f = facade();
+  std::vector<nb::object> outputs = py::elements(py::call(function, inputs, nb::dict()));
+  for (nb::object& output : outputs) {
+    if (!py::is_instance(output, f.jax_array)) output = f.asarray(output);
+  }
+  return outputs;
+}
+
+std::vector<nb::object> evaluate_now(const nb::object& function) {
+  const nb::object context = facade().compile_time_eval();
+  context.attr("__enter__")();
+  try {
+    std::vector<nb::object> result = evaluate(function, nb::tuple());
+    context.attr("__exit__")(nb::none(), nb::none(), nb::none());
+    return result;
+  } catch (nb::python_error& error) {
+    context.attr("__exit__")(error.type(), error.value(), error.traceback());
+    throw;
+  }
+}
+
+nb::object copied_value(nb::handle value) {
+  if (py::is_instance(value, facade().jax_array)) return nb::borrow(value);
+  if (py::is_subtype(value.type(), facade().numpy_array)) return value.attr("copy")();
+  const nb::object flattened = facade().tree_flatten(value);
+  nb::list leaves;
+  for (const nb::object& leaf : py::elements(flattened[0])) {
+    leaves.append(
+        py::is_subtype(leaf.type(), facade().numpy_array) ? nb::object(leaf.attr("copy")()) : leaf);
+  }
+  return flattened[1].attr("unflatten")(leaves);
+}
+
+}  // namespace nnx_wrappers::flax

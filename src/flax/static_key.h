@@ -1,0 +1,31 @@
+// Hashable keys for static Python values, with the contract of jax.jit's static
+// arguments: two values have equal keys only if code that is given one or the
+// other does the same. Types are told apart: 1, 1.0 and True have different keys.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace nnx_wrappers::flax {
+
+namespace nb = nanobind;
+
+// What to do with objects of unknown types.
+enum class Unknown {
+  kRefuse,  // no key
+  kByHash   // the object itself, if it can be hashed: jax.jit's contract. NNX objects
+            // and bound Linen modules have no key, since they are state.
+};
+
+// The key of `object`, or an invalid object if it has none: arrays and objects of
+// unknown types. Lists and dicts are keyed by what they hold at the moment.
+//
+// Known are None, numbers, strings, bytes, enum members, dtypes, classes,
+// functions (one without a closure is itself; one with a closure is its code and
+// the keys of what it closes over), functools.partial, methods of known objects,
+// tuples, lists, dicts, FrozenDict, PartitionSpec, and Linen modules by their fields (`parent` and
+// `name` left out, whether they are bound or not).
+// Classes and functions are held weakly: a key does not keep them alive, and never
+// equals another key once they are gone.
+nb::object static_key(nb::handle object, Unknown unknown = Unknown::kRefuse);
+
+}  // namespace nnx_wrappers::flax

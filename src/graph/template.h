@@ -1,0 +1,63 @@
+// A module graph without its values: made once from a live graph, instantiated
+// again and again.
+//
+// A Template owns types, metadata and static attributes, but no array that came out
+// of a trace, no live node and no Variable, so it may outlive the trace it was made
+// in. Instances share nothing mutable with each other.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "flax/node.h"
+#include "graph/path.h"
+
+namespace nnx_wrappers::graph {
+
+// Why a graph cannot be kept as a Template: the path and what stands there.
+struct Refusal {
+  std::string reason;
+};
+
+// One place for a value: a Variable's, or that of a bare leaf.
+struct Slot {
+  Path path;
+  nb::object type;      // the Variable's type; invalid for a bare leaf
+  nb::object constant;  // a value that holds no tracer; invalid otherwise
+};
+
+// What an instance may share with the graph that was captured although its type
+// says nothing: asked for static attributes (owner, name, value).
+using MayShare = std::function<bool(nb::handle owner, nb::handle name, nb::handle value)>;
+
+class Template {
+ public:
+  Template();
+  ~Template();
+  Template(Template&&) noexcept;
+  Template& operator=(Template&&) noexcept;
+
+  // Takes `root` apart. `values` receives the values of the slots, in order (pytrees
+  // possible). Throws Refusal if the graph holds what cannot be kept: a static
+  // attribute of an unknown type, a bound method, a node that was not made in this
+  // trace, an array ref, a hijax variable.
+  static Template capture(nb::handle root, const std::vector<nb::object>& shared,
+                          const MayShare& may_share, std::vector<nb::object>& values);
+
+  const std::vector<Slot>& slots() const;
+
+  // A new graph in the present trace with one value for each slot.
+  nb::object instantiate(const std::vector<nb::object>& values) const;
+
+ private:
+  struct Node;
+  friend class Capture;
+  friend class Instantiation;
+  std::vector<Node> nodes_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace nnx_wrappers::graph

@@ -1,0 +1,33 @@
+// One node of a Template.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "graph/template.h"
+
+namespace nnx_wrappers::graph {
+
+struct Template::Node {
+  struct Attribute {
+    enum How {
+      kShared,  // `value` itself
+      kCopied,  // a copy of `value`
+      kState,   // a PytreeState with the flags of `value`
+      kChild    // the node `child`
+    };
+    nb::object name;
+    How how;
+    nb::object value;
+    size_t child;
+  };
+
+  flax::NodeKind kind = flax::NodeKind::kLeaf;
+  nb::object type;
+  nb::object impl;                    // Flax's implementation of an unknown node type
+  nb::object metadata;                // what its flatten returned besides the children
+  std::vector<Attribute> attributes;  // of a Variable: its metadata
+  size_t slot = 0;                    // of a Variable or a bare leaf
+};
+
+}  // namespace nnx_wrappers::graph

@@ -1,0 +1,1 @@
+"""Every layer class of flax.linen through ToNNX, against Flax's own bridge."""

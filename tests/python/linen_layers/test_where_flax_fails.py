@@ -1,0 +1,85 @@
+"""Linen modules that Flax's bridge cannot run: here Linen itself is what to agree with."""
+
+import typing as tp
+
+import flax
+import jax
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+from .bridges import ORACLE, OURS
+from .case import Case, floats
+from .modes import fresh_model, update
+from .observe import Raised, assert_agree, outcome, record
+from .own_modules import Boxed, NameScopes, UnitBox
+
+X = floats(2, 4)
+FIXED_IN = (0, 12, 12)
+FLAX = tuple(int(part) for part in flax.__version__.split(".")[:3])
+
+# What it is that fails: the module, and the error of Flax's bridge, if this Flax has it.
+CASES: dict[str, tuple[tp.Callable[[], nn.Module], type[Exception] | None]] = {
+    "submodules named as methods": (NameScopes, AssertionError),
+    "boxes without conversions": (
+        lambda: Boxed(UnitBox),
+        TypeError if FLAX < FIXED_IN else None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_agrees_with_linen_where_flax_fails(name: str) -> None:
+    make, error = CASES[name]
+    case = Case(name, make, (X,))
+    theirs = outcome(lambda: update(fresh_model(ORACLE, case), case))
+    module = fresh_model(OURS, case)
+    variables = make().init({"params": case.rngs().params()}, X)
+    plain = make().apply(variables, X)
+    assert_agree(plain, update(module, case))
+    leaves = jax.tree.leaves(variables)
+    assert record(jax.tree.leaves(nnx.state(module, nnx.Param))) == record(leaves)
+    if error is None:
+        assert_agree(plain, theirs)
+    else:
+        assert isinstance(theirs, Raised) and type(theirs.error) is error
+
+
+class Named(nn.Module):
+    """A variable called as the test likes."""
+
+    called: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x * self.param(self.called, nn.initializers.ones, ())
+
+
+@pytest.mark.parametrize("name", ["lazy_init", "release_rngs", "split", "rngs", "to_nnx__x"])
+def test_a_variable_that_would_hide_an_attribute_of_the_wrapper_is_refused(name: str) -> None:
+    module = OURS.ToNNX(Named(name), rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=f"params/{name}"):
+        module.lazy_init(X)
+    assert set(vars(module)) == set(vars(OURS.ToNNX(Named(name), rngs=nnx.Rngs(0))))
+
+
+def test_the_own_output_cannot_be_captured_since_it_would_hide_the_call() -> None:
+    """Linen keeps it under the name __call__; with Flax's bridge methods are lost then."""
+    case = Case("Dense", lambda: nn.Dense(3), (X,))
+    options = {"mutable": ["intermediates"], "capture_intermediates": True}
+    theirs = fresh_model(ORACLE, case)
+    theirs(X, **options)
+    assert isinstance(theirs.__dict__["__call__"], nnx.Intermediate)
+    mine = fresh_model(OURS, case)
+    with pytest.raises(ValueError, match="intermediates/__call__"):
+        mine(X, **options)
+    assert_agree(update(fresh_model(ORACLE, case), case), update(mine, case))
+
+
+def test_keys_of_a_call_may_be_given_as_a_dict() -> None:
+    """Flax's bridge takes a dict for no keys at all."""
+    case = Case("Dropout", lambda: nn.Dropout(0.5, deterministic=False), (X,))
+    keys = {"dropout": jax.random.key(5)}
+    plain = case.build().apply({}, X, rngs=keys)
+    assert_agree(plain, fresh_model(OURS, case)(X, rngs=keys, mutable=False))
+    assert isinstance(outcome(lambda: fresh_model(ORACLE, case)(X, rngs=keys)), Raised)
