@@ -8,8 +8,8 @@ tidy=$(dirname "$python")/clang-tidy
 log=$build/tidy.log
 # The commands are written for GCC, whose names of warnings Clang need not know; what is
 # deprecated in GCC's own headers is not ours.
-find src tests/cpp -name '*.cc' -print0 |
-  xargs -0 -P "$(nproc)" -n 2 \
+find src -name '*.cc' -print0 |
+  xargs -0 -P "$(nproc)" -n 4 \
     "$tidy" --quiet -p "$build" --extra-arg=-Wno-unknown-warning-option \
     --extra-arg=-Wno-deprecated-declarations >"$log" 2>"$log.errors" || {
   cat "$log"

@@ -23,9 +23,6 @@ class NotInitializedError(flax.errors.ScopeParamNotFoundError, flax.errors.Scope
     A ToNNX was called before lazy_init made the variables of its Linen module.
     """
 
-    def __init__(self, /, *args, **kwargs):
-        """Initialize self.  See help(type(self)) for accurate signature."""
-
 def is_vanilla_variable(vs: flax.nnx.Variable) -> bool:
     """
     Tells whether a Variable carries nothing of its own.

@@ -19,31 +19,33 @@ nb::object attribute_or_none(nb::handle self, nb::handle name) {
 
 void bind_functions(nb::module_& m) {
   m.def("is_vanilla_variable", &nw::is_vanilla_variable, nb::arg("vs"),
-        signatures::kIsVanillaVariable, docs::kIsVanillaVariable);
-  m.def("to_linen_var", &nw::to_linen_var, nb::arg("vs"), signatures::kToLinenVar,
+        nb::sig(signatures::kIsVanillaVariable), docs::kIsVanillaVariable);
+  m.def("to_linen_var", &nw::to_linen_var, nb::arg("vs"), nb::sig(signatures::kToLinenVar),
         docs::kToLinenVar);
-  m.def("get_col_name", &nw::get_col_name, nb::arg("keypath"), signatures::kGetColName,
+  m.def("get_col_name", &nw::get_col_name, nb::arg("keypath"), nb::sig(signatures::kGetColName),
         docs::kGetColName);
-  m.def("to_nnx_var", &nw::to_nnx_var, nb::arg("col"), nb::arg("x").none(), signatures::kToNnxVar,
-        docs::kToNnxVar);
+  m.def("to_nnx_var", &nw::to_nnx_var, nb::arg("col"), nb::arg("x").none(),
+        nb::sig(signatures::kToNnxVar), docs::kToNnxVar);
   m.def("linen_vars_to_nnx_attrs", &nw::linen_vars_to_nnx_attrs, nb::arg("variables"),
-        signatures::kLinenVarsToNnxAttrs, docs::kLinenVarsToNnxAttrs);
+        nb::sig(signatures::kLinenVarsToNnxAttrs), docs::kLinenVarsToNnxAttrs);
   m.def("nnx_attrs_to_linen_vars", &nw::nnx_attrs_to_linen_vars, nb::arg("nnx_attrs"),
-        signatures::kNnxAttrsToLinenVars, docs::kNnxAttrsToLinenVars);
+        nb::sig(signatures::kNnxAttrsToLinenVars), docs::kNnxAttrsToLinenVars);
   m.def(
       "lazy_init",
       [](nb::handle fn, const nb::args& args, const nb::kwargs& kwargs) {
         return nw::lazy_init(fn, args, kwargs);
       },
-      nb::arg("fn"), nb::arg("args"), nb::arg("kwargs"), signatures::kLazyInit, docs::kLazyInit);
-  m.def("current_linen_module", &nw::current_linen_module, signatures::kCurrentLinenModule,
+      nb::arg("fn"), nb::arg("args"), nb::arg("kwargs"), nb::sig(signatures::kLazyInit),
+      docs::kLazyInit);
+  m.def("current_linen_module", &nw::current_linen_module, nb::sig(signatures::kCurrentLinenModule),
         docs::kCurrentLinenModule);
   m.def("is_linen_initializing", &nw::is_linen_initializing, docs::kIsLinenInitializing);
   m.def("linen_rngs_dict", &nw::linen_rngs_dict, nb::arg("linen_module"),
-        nb::arg("add_default") = false, signatures::kLinenRngsDict, docs::kLinenRngsDict);
+        nb::arg("add_default") = false, nb::sig(signatures::kLinenRngsDict), docs::kLinenRngsDict);
   m.def("with_partitioning", &nw::with_partitioning, nb::arg("fn"), nb::arg("names"),
-        nb::arg("mesh") = nb::none(), signatures::kWithPartitioning, docs::kWithPartitioning);
-  m.def("cache_info", &nw::cache_info, signatures::kCacheInfo, docs::kCacheInfo);
+        nb::arg("mesh") = nb::none(), nb::sig(signatures::kWithPartitioning),
+        docs::kWithPartitioning);
+  m.def("cache_info", &nw::cache_info, nb::sig(signatures::kCacheInfo), docs::kCacheInfo);
   m.def("clear_caches", &nw::clear_caches, docs::kClearCaches);
   m.def("use_plans", &nw::use_plans, nb::arg("enabled"), docs::kUsePlans);
 }
@@ -51,7 +53,7 @@ void bind_functions(nb::module_& m) {
 // Bodies of the methods of the Python classes.
 void bind_shells(nb::module_& m) {
   m.def("to_nnx_init", &nw::to_nnx::initialize, nb::arg("self"), nb::arg("module"),
-        nb::arg("rngs").none(), signatures::kToNnxInit);
+        nb::arg("rngs").none(), nb::sig(signatures::kToNnxInit));
   m.def(
       "to_nnx_call",
       [](nb::handle self, const nb::tuple& args, const nb::dict& kwargs, nb::object rngs,
@@ -60,45 +62,46 @@ void bind_shells(nb::module_& m) {
                                 {std::move(rngs), std::move(method), std::move(mutable_)});
       },
       nb::arg("self"), nb::arg("args"), nb::arg("kwargs"), nb::arg("rngs").none(),
-      nb::arg("method").none(), nb::arg("mutable").none(), signatures::kToNnxCall);
+      nb::arg("method").none(), nb::arg("mutable").none(), nb::sig(signatures::kToNnxCall));
   m.def("to_nnx_attribute", &nw::to_nnx::attribute, nb::arg("self"), nb::arg("name"),
-        signatures::kToNnxAttribute);
+        nb::sig(signatures::kToNnxAttribute));
   m.def("to_nnx_attribute_value", &nw::to_nnx::attribute_value, nb::arg("value").none(),
-        signatures::kToNnxAttributeValue);
+        nb::sig(signatures::kToNnxAttributeValue));
   m.def("to_nnx_release_rngs", &nw::to_nnx::release_rngs, nb::arg("self"),
-        signatures::kToNnxReleaseRngs);
-  m.def("to_nnx_get_layers", &nw::to_nnx::get_layers, nb::arg("self"), signatures::kToNnxGetLayers);
+        nb::sig(signatures::kToNnxReleaseRngs));
+  m.def("to_nnx_get_layers", &nw::to_nnx::get_layers, nb::arg("self"),
+        nb::sig(signatures::kToNnxGetLayers));
 
   m.def("to_linen_check_class", &nw::to_linen::check_class, nb::arg("nnx_class").none(),
-        signatures::kToLinenCheckClass);
+        nb::sig(signatures::kToLinenCheckClass));
   m.def("to_linen_call", &nw::to_linen::call, nb::arg("self"), nb::arg("nnx_method").none(),
-        nb::arg("args"), nb::arg("kwargs"), signatures::kToLinenCall);
+        nb::arg("args"), nb::arg("kwargs"), nb::sig(signatures::kToLinenCall));
   m.def("to_linen_attribute", &attribute_or_none, nb::arg("self"), nb::arg("name"),
-        signatures::kToLinenAttribute);
+        nb::sig(signatures::kToLinenAttribute));
   m.def("to_linen_update_variables", &nw::to_linen::update_variables, nb::arg("self"),
-        nb::arg("module"), signatures::kToLinenUpdateVariables);
+        nb::arg("module"), nb::sig(signatures::kToLinenUpdateVariables));
   m.def("to_linen_partial_fields", &nw::to_linen::partial_fields, nb::arg("fixed"),
-        nb::arg("given"), signatures::kToLinenPartialFields);
+        nb::arg("given"), nb::sig(signatures::kToLinenPartialFields));
   m.def("to_linen_class_name", &nw::to_linen::class_name, nb::arg("nnx_class").none(),
-        signatures::kToLinenClassName);
+        nb::sig(signatures::kToLinenClassName));
   m.def("to_linen_stream", &nw::to_linen::stream, nb::arg("rngs"), nb::arg("name"),
-        nb::arg("error_type"), signatures::kToLinenStream);
+        nb::arg("error_type"), nb::sig(signatures::kToLinenStream));
 
   m.def("nnx_meta_add_axis", &nw::nnx_meta_add_axis, nb::arg("box"), nb::arg("index"),
-        nb::arg("params").none(), signatures::kNnxMetaAddAxis);
+        nb::arg("params").none(), nb::sig(signatures::kNnxMetaAddAxis));
   m.def("nnx_meta_remove_axis", &nw::nnx_meta_remove_axis, nb::arg("box"), nb::arg("index"),
-        nb::arg("params").none(), signatures::kNnxMetaRemoveAxis);
+        nb::arg("params").none(), nb::sig(signatures::kNnxMetaRemoveAxis));
   m.def("nnx_meta_to_variable", &nw::nnx_meta_to_variable, nb::arg("box"),
-        signatures::kNnxMetaToVariable);
+        nb::sig(signatures::kNnxMetaToVariable));
 
   m.def("checked_param", &nw::bridge::checked_param, nb::arg("scope"), nb::arg("name"),
         nb::arg("init_fn"), nb::arg("init_args"), nb::arg("unbox"), nb::arg("init_kwargs"),
-        signatures::kCheckedParam);
+        nb::sig(signatures::kCheckedParam));
 
   m.def("functional_init", &nw::functional_init, nb::arg("self"), nb::arg("rngs").none(),
-        signatures::kFunctionalInit);
+        nb::sig(signatures::kFunctionalInit));
   m.def("functional_apply", &nw::functional_apply, nb::arg("self"), nb::arg("states"),
-        signatures::kFunctionalApply);
+        nb::sig(signatures::kFunctionalApply));
 }
 
 }  // namespace

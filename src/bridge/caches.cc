@@ -1,6 +1,5 @@
 #include "bridge/caches.h"
 
-#include <cstdlib>
 #include <utility>
 
 #include "bridge/construction_plan.h"
@@ -38,8 +37,8 @@ Caches& Caches::get() {
 }
 
 Caches::Caches() {
-  const char* setting = std::getenv("NNX_WRAPPERS_PLANS");
-  plans_enabled_ = setting == nullptr || std::string(setting) != "0";
+  const nb::object environment = nb::module_::import_("os").attr("environ");
+  plans_enabled_ = !environment.attr("get")("NNX_WRAPPERS_PLANS", "1").equal(nb::str("0"));
 }
 
 std::map<std::string, size_t> PlanCache::not_planned() const {

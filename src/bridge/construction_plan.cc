@@ -91,7 +91,7 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
       values.clear();
       dissolve(module);
     } catch (const graph::Refusal& refusal) {
-      reason = refusal.reason;
+      reason = refusal.what();
       return nb::tuple();
     }
     return nb::tuple(outputs);

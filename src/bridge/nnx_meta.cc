@@ -43,7 +43,7 @@ nb::list changed_names(nb::handle before, long index, nb::handle name, Change ch
   nb::list names(nb::borrow<nb::object>(before));
   const size_t at = position_of(index, names, change);
   if (change == Change::kAdd) {
-    names.insert(at, nb::borrow(name));
+    names.insert(static_cast<Py_ssize_t>(at), nb::borrow(name));
     return names;
   }
   const nb::object removed = names[at];

@@ -119,7 +119,8 @@ nb::object apply_linen(nb::handle linen_module, const LinenCall& call, const nb:
   }
   // linen.apply clones the module into the scope that it makes; the clone is where
   // the scope can be given its class before any child scope exists.
-  const nb::object cloner = shell("ScopedClone", "nnx_wrappers._scope")(linen_module, call.initializing);
+  const nb::object cloner =
+      shell("ScopedClone", "nnx_wrappers._scope")(linen_module, call.initializing);
   const nb::object run = f.linen_apply(function, cloner, nb::arg("mutable") = call.mutable_,
                                        nb::arg("capture_intermediates") = capture);
   return py::call(run, nb::tuple(positional), given);

@@ -35,8 +35,8 @@ nb::object make_rngs(nb::handle self, bool initializing) {
   const py::Names& n = py::names();
   const nb::dict keys = linen_rngs_dict(self, !initializing);
   const bool falls_back = initializing && keys.contains(n.params) && !keys.contains(n.default_);
-  const nb::object rngs_class =
-      falls_back ? bridge::shell("LinenRngs", "nnx_wrappers._rngs") : nb::borrow(flax::facade().rngs);
+  const nb::object rngs_class = falls_back ? bridge::shell("LinenRngs", "nnx_wrappers._rngs")
+                                           : nb::borrow(flax::facade().rngs);
   return py::call(rngs_class, nb::tuple(), keys);
 }
 

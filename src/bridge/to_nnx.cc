@@ -64,7 +64,9 @@ void append_remedy(nb::python_error& error, const std::string& remedy) {
   if (error.matches(f.collection_not_found_error) && !bridge::has_variables(self)) {
     const std::string text = nb::cast<std::string>(nb::str(error.value())) + " ToNNX(" +
                              class_of(linen_module) + ") has no variables yet. " + kInitRemedy;
-    const nb::object raised = f.not_initialized_error(text);
+    // Past the constructors of Flax's classes, which build their text from parts.
+    const nb::object raised =
+        f.not_initialized_error.attr("__new__")(f.not_initialized_error, text);
     nb::object cause = nb::borrow(error.value());
     PyException_SetCause(raised.ptr(), cause.release().ptr());
     PyErr_SetObject(f.not_initialized_error.ptr(), raised.ptr());

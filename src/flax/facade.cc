@@ -62,8 +62,6 @@ nb::handle make_not_initialized_error(const Facade& table) {
   nb::dict body;
   body["__module__"] = "nnx_wrappers._core";
   body["__doc__"] = "A ToNNX was called before lazy_init made the variables of its Linen module.";
-  // Flax's classes build their text from the parts; this one is given its text.
-  body["__init__"] = nb::borrow(PyExc_Exception).attr("__init__");
   const nb::object metaclass = nb::borrow(reinterpret_cast<PyObject*>(&PyType_Type));
   return metaclass("NotInitializedError",
                    nb::make_tuple(table.param_not_found_error, table.collection_not_found_error),

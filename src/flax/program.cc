@@ -11,7 +11,7 @@ nb::object trace_program(const nb::object& function, const nb::tuple& abstract_i
   return py::call(facade().make_jaxpr(function), abstract_inputs, nb::dict());
 }
 
-std::string unsound(nb::handle program) {
+std::string_view unsound(nb::handle program) {
   if (nb::len(nb::object(program.attr("effects"))) != 0) return "a constructor with effects";
   for (const nb::object& constant : py::elements(program.attr("consts"))) {
     if (py::is_instance(constant, facade().tracer)) {

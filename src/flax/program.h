@@ -3,7 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
-#include <string>
+#include <string_view>
 #include <vector>
 
 namespace nnx_wrappers::flax {
@@ -15,7 +15,7 @@ nb::object trace_program(const nb::object& function, const nb::tuple& abstract_i
 
 // Why the program must not be kept: effects, or tracers of an outer trace among its
 // constants. Empty if it may.
-std::string unsound(nb::handle program);
+std::string_view unsound(nb::handle program);
 
 std::vector<nb::object> output_avals(nb::handle program);
 

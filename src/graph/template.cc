@@ -70,7 +70,7 @@ class Capture {
   using Attribute = Template::Node::Attribute;
 
   [[noreturn]] void refuse(const std::string& what) const {
-    throw Refusal{what + " at " + to_string(path_)};
+    throw Refusal(what + " at " + to_string(path_));
   }
 
   size_t add_slot(nb::object type, nb::handle value) {

@@ -9,6 +9,7 @@
 #include <nanobind/nanobind.h>
 
 #include <functional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,9 @@
 namespace nnx_wrappers::graph {
 
 // Why a graph cannot be kept as a Template: the path and what stands there.
-struct Refusal {
-  std::string reason;
+class Refusal : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
 };
 
 // One place for a value: a Variable's, or that of a bare leaf.

@@ -59,8 +59,8 @@ TEST(PyContainers, MappingItemsRefusesItemsThatAreNoPairs) {
 TEST(PyContainers, SortsAsPythonSorts) {
   for (const char* source :
        {"{}", "{'b': 1, 'a': 2, '': 3}",
-        "{'\\U0001F600': 1, '\\uffff': 2, 'z': 3, '\\xe9': 4, 'Z': 5}",
-        "{'a\\0b': 1, 'a': 2, 'a\\0a': 3}", "{10: 1, 9: 2, -1: 3}", "{(2, 'a'): 1, (1, 'b'): 2}",
+        R"({'\U0001F600': 1, '\uffff': 2, 'z': 3, '\xe9': 4, 'Z': 5})",
+        R"({'a\0b': 1, 'a': 2, 'a\0a': 3})", "{10: 1, 9: 2, -1: 3}", "{(2, 'a'): 1, (1, 'b'): 2}",
         "{f'{i * 7919 % 1000}': i for i in range(1000)}", "{2.5: 1, True: 2, 0: 3}",
         "{b'b': 1, b'a': 2}"}) {
     const nb::object dict = eval(source);
@@ -254,7 +254,7 @@ TEST(PyObject, DescribeRunsNoCodeOfTheObject) {
 // Whatever a user's string holds, the error about it must be the error that is meant.
 TEST(PyObject, DescribeGivesTextThatAnErrorCanHold) {
   for (const char* source :
-       {"'\\xe9' * 100", "'a' + '\\U0001F600' * 100", "'\\ud800'", "'a\\0b'"}) {
+       {R"('\xe9' * 100)", R"('a' + '\U0001F600' * 100)", R"('\ud800')", R"('a\0b')"}) {
     const Error error =
         error_of([&] { raise_value_error({"here", "x", py::describe(eval(source)), "Do y."}); });
     EXPECT_TRUE(error.is_a(PyExc_ValueError)) << source;

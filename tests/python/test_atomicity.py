@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 from flax import nnx
-from oracle import assert_same, describe, state_of
 
 import nnx_wrappers as nw
+from oracle import assert_same, describe, state_of
 
 X = jnp.ones((2, 3))
 RNGS = {"params": jax.random.key(0)}

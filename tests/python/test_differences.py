@@ -12,8 +12,8 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 from flax.nnx import variablelib
-from oracle import assert_same, assert_same_module, describe, ours, state_of, theirs
 
+from oracle import assert_same, assert_same_module, describe, ours, state_of, theirs
 
 X = jnp.arange(6.0).reshape(2, 3)
 RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
@@ -256,7 +256,7 @@ def test_sharding_names_follow_the_axes_of_lifted_transforms(lift, without_eager
     reference = lift(theirs, annotated).init(RNGS, X)
     assert kernel_of(reference).metadata["out_sharding"] == ("in", "out")  # one name too few
 
-    y, variables = lift(ours, annotated).init_with_output(RNGS, X)
+    _, variables = lift(ours, annotated).init_with_output(RNGS, X)
     kernel = kernel_of(variables)
     assert kernel.value.shape == (3, 4, 3)
     assert kernel.metadata["out_sharding"] == ("in", "layers", "out")
@@ -404,7 +404,7 @@ def test_a_box_that_is_converted_stays_as_it_was(without_eager_sharding):
 
 def test_a_path_that_is_a_prefix_of_another_is_refused():
     variables = {"params": {"a": jnp.ones(1)}, "batch_stats": {"a": {"b": jnp.ones(1)}}}
-    with pytest.raises(ValueError, match="params/a.*batch_stats/a/b"):
+    with pytest.raises(ValueError, match=r"params/a.*batch_stats/a/b"):
         ours.linen_vars_to_nnx_attrs(variables)
 
 

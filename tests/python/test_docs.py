@@ -72,7 +72,7 @@ def run(block: Block, page: Path, namespace: dict[str, tp.Any]) -> None:
             value = repr(eval(code, namespace))
             assert value == last.strip()[2:], f"{page.name}:{statement.end_lineno}"
         else:
-            exec(compile(ast.Module([statement], []), str(page), "exec"), namespace)  # noqa: S102
+            exec(compile(ast.Module([statement], []), str(page), "exec"), namespace)
 
 
 def run_problem(block: Block, page: Path, namespace: dict[str, tp.Any]) -> str:
@@ -86,7 +86,7 @@ def run_problem(block: Block, page: Path, namespace: dict[str, tp.Any]) -> str:
         try:
             run(block, page, namespace)
             shown = []
-        except Exception as error:  # noqa: BLE001  # any error may be the one that is shown
+        except Exception as error:  # any error may be the one that is shown
             shown = [f"{type(error).__name__}: {error}"]
     assert shown, f"{page.name}:{block.line} neither raised nor warned"
     return " ".join(shown[0].split())

@@ -267,7 +267,7 @@ def test_wrong_argument_counts_are_type_errors():
 
 def test_a_box_without_what_its_type_needs_names_the_metadata():
     variable = nnx.Param(X, linen_meta_type=nn.LogicallyPartitioned)
-    with pytest.raises(ValueError, match="LogicallyPartitioned.*out_sharding") as raised:
+    with pytest.raises(ValueError, match=r"LogicallyPartitioned.*out_sharding") as raised:
         nw.to_linen_var(variable)
     assert isinstance(raised.value.__cause__, KeyError)
 

@@ -10,6 +10,7 @@ import optax
 import pytest
 from flax import nnx
 from flax.core import FrozenDict
+
 from oracle import assert_same, ours, theirs
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Using 'Module:DeprecationWarning")

@@ -15,8 +15,8 @@ from flax import linen as nn
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import assert_same, ours, theirs
 
+from oracle import assert_same, ours, theirs
 
 X = jnp.arange(6.0).reshape(2, 3)
 RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 from flax import nnx
-from oracle import assert_same, assert_same_module, ours, theirs
 
+from oracle import assert_same, assert_same_module, ours, theirs
 
 X = jnp.arange(6.0).reshape(2, 3)
 RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}

@@ -9,6 +9,7 @@ from flax import nnx
 from flax.core import FrozenDict, meta
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from oracle import assert_same, describe, ours, theirs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Variable hooks are deprecated:UserWarning")
@@ -240,7 +241,7 @@ def test_the_two_conversions_are_inverses(tree):
 @settings(max_examples=60, deadline=None)
 def test_meeting_paths_are_refused_whenever_flax_would_lose_or_refuse_them(tree):
     variables = {c: build(t) for c, t in tree.items()}
-    paths = [tuple(k.key for k in path[1:]) for path in map(lambda r: r[0], flat(variables))]
+    paths = [tuple(k.key for k in path[1:]) for path, _ in flat(variables)]
     meets = any(
         p == q[: len(p)] for i, p in enumerate(paths) for j, q in enumerate(paths) if i != j
     )

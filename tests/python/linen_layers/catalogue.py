@@ -22,15 +22,13 @@ CONTRACT_LAST = (((1,), (0,)), ((), ()))
 def walk() -> set[type[nn.Module]]:
     """The module classes defined in flax.linen, private ones and namespace packages too."""
     root = pathlib.Path(nn.__path__[0])
-    found = set()
+    found: set[type[nn.Module]] = set()
     for path in root.rglob("*.py"):
         parts = path.relative_to(root).with_suffix("").parts
         name = ".".join(("flax.linen", *(part for part in parts if part != "__init__")))
-        for value in vars(importlib.import_module(name)).values():
-            if isinstance(value, type) and issubclass(value, nn.Module):
-                if value.__module__.startswith("flax.linen"):
-                    found.add(value)
-    return found
+        classes = (x for x in vars(importlib.import_module(name)).values() if isinstance(x, type))
+        found |= {x for x in classes if issubclass(x, nn.Module)}
+    return {x for x in found if x.__module__.startswith("flax.linen")}
 
 
 def _case(name: str, build: tp.Any, *args: tp.Any, **options: tp.Any) -> Case:
@@ -148,9 +146,7 @@ CATALOGUE: dict[type[nn.Module], tuple[Case, ...]] = {
     ),
     nn.LSTMCell: (_cell("LSTMCell", lambda: nn.LSTMCell(3), (floats(2, 3), floats(2, 3))),),
     nn.OptimizedLSTMCell: (
-        _cell(
-            "OptimizedLSTMCell", lambda: nn.OptimizedLSTMCell(3), (floats(2, 3), floats(2, 3))
-        ),
+        _cell("OptimizedLSTMCell", lambda: nn.OptimizedLSTMCell(3), (floats(2, 3), floats(2, 3))),
     ),
     nn.SimpleCell: (_cell("SimpleCell", lambda: nn.SimpleCell(3), floats(2, 3)),),
     nn.GRUCell: (_cell("GRUCell", lambda: nn.GRUCell(3), floats(2, 3)),),

@@ -3,7 +3,12 @@
 A case that is not named here has to work on both sides.
 """
 
-from flax.errors import InvalidRngError, ModifyScopeVariableError, ScopeCollectionNotFound
+from flax.errors import (
+    InvalidRngError,
+    ModifyScopeVariableError,
+    ScopeCollectionNotFound,
+    ScopeParamShapeError,
+)
 
 from .case import Case
 
@@ -52,6 +57,10 @@ def expected_error(mode: str, case: Case) -> type[Exception] | None:
         return InvalidRngError
     if mode == "call_before_lazy_init" and case.name not in _NO_VARIABLES:
         return ScopeCollectionNotFound
+    if mode == "call_with_misshapen_params" and case.name in ("HoldsNNX", "TreeParams"):
+        return TypeError  # From the arithmetic: Linen checks no params that are trees.
+    if mode == "call_with_misshapen_params" and case.name not in _NO_PARAMS | {"Dropout", "Keys"}:
+        return ScopeParamShapeError
     if mode == "call_without_rngs" and case.name in _DROPS_OUT:
         return InvalidRngError
     if mode in ("mutable_false", "mutable_empty_list") and case.name in _WRITES_VARIABLES:

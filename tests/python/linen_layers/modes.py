@@ -93,6 +93,14 @@ def call_before_lazy_init(bridge: Bridge, case: Case) -> tp.Any:
 # Calls.
 
 
+def call_with_misshapen_params(bridge: Bridge, case: Case) -> tp.Any:
+    module = model(bridge, case)
+    for _, variable in nnx.to_flat_state(nnx.state(module, nnx.Param)):
+        longer = jax.tree.map(lambda x: jnp.concatenate([x[None]] * 2), variable[...])
+        variable.set_value(longer)
+    return update(module, case), module
+
+
 def call_twice(bridge: Bridge, case: Case) -> tp.Any:
     module = model(bridge, case)
     return update(module, case), update(module, case), module
@@ -357,6 +365,7 @@ MODES: dict[str, Mode] = {
         lazy_init_twice,
         call_before_lazy_init,
         call_twice,
+        call_with_misshapen_params,
         call_with_rngs,
         call_with_key,
         call_without_rngs,

@@ -101,12 +101,20 @@ def assert_agree(
 ) -> None:
     """Fails unless both outcomes are equal, or both are errors of the expected type."""
     if expected_error is not None:
-        assert isinstance(theirs, Raised) and type(theirs.error) is expected_error, theirs
-        assert isinstance(mine, Raised), "no error"
-        if not isinstance(mine.error, expected_error):
-            raise mine.error
+        assert_raised(theirs, expected_error)
+        assert_raised(mine, expected_error)
+        assert str(theirs.error) in str(mine.error), f"{theirs.error} has become {mine.error}"
         return
     for outcome_ in (theirs, mine):
         if isinstance(outcome_, Raised):
             raise outcome_.error
-    assert not differences(record(theirs), record(mine))
+    found = differences(record(theirs), record(mine))
+    if found:
+        raise AssertionError("\n".join(found))
+
+
+def assert_raised(outcome_: tp.Any, error: type[Exception]) -> None:
+    """Fails unless the outcome is an error of this type."""
+    assert isinstance(outcome_, Raised), f"no {error.__name__}"
+    if not isinstance(outcome_.error, error):
+        raise outcome_.error

@@ -1,6 +1,7 @@
 """Linen's boxes of sharding names, with a mesh and without one."""
 
 import contextlib
+import dataclasses
 import typing as tp
 
 import jax
@@ -11,7 +12,7 @@ from flax import nnx
 from .bridges import ORACLE, OURS, Bridge
 from .case import Case
 from .modes import MODES, build, fresh_model, update
-from .observe import Raised, assert_agree, outcome, record
+from .observe import assert_agree, assert_raised, outcome, record
 from .own_modules import OWN_CASES
 
 CASES = [case for case in OWN_CASES if case.name in ("Partitioned", "Logical")]
@@ -22,14 +23,21 @@ ON_A_MESH = ("lazy_init", "call_twice", "nnx_jit", "split_merge", "inside_a_modu
 def mesh() -> tp.Iterator[None]:
     """A mesh of one device with the names that the cases use."""
     names = ("in", "out", "batch", "embed", "mlp")
-    with jax.set_mesh(jax.make_mesh((1,) * len(names), names)), nnx.use_eager_sharding(True):
+    kinds = (jax.sharding.AxisType.Auto,) * len(names)
+    with (
+        jax.set_mesh(jax.make_mesh((1,) * len(names), names, axis_types=kinds)),
+        nnx.use_eager_sharding(True),
+    ):
         yield
 
 
+MESH_CASES = [dataclasses.replace(case, context=mesh) for case in CASES]
+
+
 @pytest.mark.parametrize("mode", ON_A_MESH)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", MESH_CASES, ids=str)
 def test_boxed_values_are_placed_on_the_mesh_as_in_flax(case: Case, mode: str) -> None:
-    with mesh():
+    with case.context():
         theirs = outcome(MODES[mode], ORACLE, case)
         mine = outcome(MODES[mode], OURS, case)
     assert_agree(theirs, mine)
@@ -46,7 +54,7 @@ def _without_flag(module: nnx.Module) -> tp.Any:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_boxed_values_need_no_mesh(case: Case) -> None:
     """Flax's bridge needs one, or its eager sharding turned off."""
-    assert isinstance(outcome(fresh_model, ORACLE, case), Raised)
+    assert_raised(outcome(fresh_model, ORACLE, case), ValueError)
     with nnx.use_eager_sharding(False):
         expected = fresh_model(ORACLE, case)
         expected_out = update(expected, case)
@@ -64,9 +72,7 @@ def _stacked(bridge: Bridge, case: Case) -> tp.Any:
     def create(rngs: nnx.Rngs) -> tp.Any:
         return build(bridge, case, rngs).lazy_init(*case.first_args)
 
-    @nnx.scan(
-        in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0), transform_metadata=layers
-    )
+    @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0), transform_metadata=layers)
     def step(count: jax.Array, module: tp.Any) -> tp.Any:
         return count + 1, update(module, case)
 
@@ -80,5 +86,5 @@ def test_nnx_transformations_name_the_axis_of_boxed_values_as_in_flax(case: Case
     with nnx.use_eager_sharding(False):
         theirs, mine = outcome(_stacked, ORACLE, case), outcome(_stacked, OURS, case)
     assert_agree(theirs, mine)
-    kernel = mine[0].Dense_0.kernel
+    kernel = mine[0].Dense_0["kernel"]
     assert kernel.get_metadata()["out_sharding"][0] == "layers"
