@@ -1,4 +1,5 @@
-// All of the public API.
+// All of the public API but interpreter.h, which only a program with a main() of its
+// own needs.
 #pragma once
 
 #include "nnx_wrappers/caches.h"

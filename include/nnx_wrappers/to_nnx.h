@@ -43,7 +43,7 @@ class ToNNX {
   const nanobind::object& object() const { return object_; }
 
  private:
-  explicit ToNNX(nanobind::object object) : object_(std::move(object)) {}
+  ToNNX() = default;
   nanobind::object object_;
 };
 

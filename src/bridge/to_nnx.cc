@@ -222,7 +222,9 @@ ToNNX ToNNX::from(nb::handle object) {
     raise_type_error({"ToNNX::from", "an nnx_wrappers.ToNNX", py::describe(object),
                       "Construct ToNNX(linen_module, rngs) instead."});
   }
-  return ToNNX(nb::borrow<nb::object>(object));
+  ToNNX wrapper;
+  wrapper.object_ = nb::borrow(object);
+  return wrapper;
 }
 
 ToNNX& ToNNX::lazy_init(const nb::tuple& args, const nb::dict& kwargs) {

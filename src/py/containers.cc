@@ -1,7 +1,9 @@
 #include "py/containers.h"
 
 #include <algorithm>
+#include <string>
 
+#include "nnx_wrappers/errors.h"
 #include "py/names.h"
 #include "py/object.h"
 
@@ -24,7 +26,10 @@ std::vector<Item> mapping_items(nb::handle mapping) {
   std::vector<Item> items;
   for (nb::object& pair : elements(get(mapping, names().items)())) {
     const nb::tuple key_value(pair);
-    if (key_value.size() != 2) throw nb::type_error("items() of a mapping must give pairs");
+    if (key_value.size() != 2) {
+      raise_type_error({"items() of " + describe(mapping), "pairs of key and value",
+                        "a tuple of " + std::to_string(key_value.size()), "Pass a plain dict."});
+    }
     items.emplace_back(key_value[0], key_value[1]);
   }
   return items;

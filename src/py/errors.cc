@@ -4,8 +4,17 @@ namespace nnx_wrappers {
 
 namespace {
 
+// A str, whatever a user's names put into the text.
+nanobind::object message(const Problem& problem) {
+  const std::string text = format(problem);
+  PyObject* string =
+      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
+  if (string == nullptr) throw nanobind::python_error();
+  return nanobind::steal(string);
+}
+
 [[noreturn]] void raise(PyObject* type, const Problem& problem) {
-  PyErr_SetString(type, format(problem).c_str());
+  PyErr_SetObject(type, message(problem).ptr());
   throw nanobind::python_error();
 }
 
@@ -29,7 +38,10 @@ void raise_type_error(const Problem& problem) { raise(PyExc_TypeError, problem);
 void raise_attribute_error(const Problem& problem) { raise(PyExc_AttributeError, problem); }
 
 void raise_value_error_from(nanobind::python_error& cause, const Problem& problem) {
-  nanobind::raise_from(cause, PyExc_ValueError, "%s", format(problem).c_str());
+  const nanobind::object error = nanobind::borrow(PyExc_ValueError)(message(problem));
+  nanobind::object reason = nanobind::borrow(cause.value());
+  PyException_SetCause(error.ptr(), reason.release().ptr());
+  PyErr_SetObject(PyExc_ValueError, error.ptr());
   throw nanobind::python_error();
 }
 

@@ -1,5 +1,7 @@
 #include "py/object.h"
 
+#include "nnx_wrappers/errors.h"
+
 namespace nnx_wrappers::py {
 
 nb::object get(nb::handle object, nb::handle name) {
@@ -47,7 +49,11 @@ void set_generic(nb::handle object, nb::handle name, nb::handle value) {
 
 nb::dict instance_dict(nb::handle object) {
   PyObject* dict = PyObject_GenericGetDict(object.ptr(), nullptr);
-  if (dict == nullptr) throw nb::python_error();
+  if (dict == nullptr) {
+    PyErr_Clear();
+    raise_type_error({"nnx_wrappers", "an object with attributes of its own", describe(object),
+                      "Pass an NNX module."});
+  }
   return nb::steal<nb::dict>(dict);
 }
 
@@ -76,10 +82,23 @@ bool equal(nb::handle left, nb::handle right) {
   return result != 0;
 }
 
+std::string text_of(nb::handle string) {
+  constexpr Py_ssize_t kLongest = 80;  // characters, not bytes
+  const nb::object cut = nb::steal(PyUnicode_Substring(string.ptr(), 0, kLongest));
+  if (!cut.is_valid()) throw nb::python_error();
+  const nb::object bytes =
+      nb::steal(PyUnicode_AsEncodedString(cut.ptr(), "utf-8", "backslashreplace"));
+  if (!bytes.is_valid()) throw nb::python_error();
+  std::string text(PyBytes_AsString(bytes.ptr()), static_cast<size_t>(PyBytes_Size(bytes.ptr())));
+  if (PyUnicode_GetLength(string.ptr()) > kLongest) text += "...";
+  return text;
+}
+
 std::string type_name(nb::handle type) {
-  nb::object name = get_optional(type, nb::str("__qualname__"));
-  if (!name.is_valid() || !nb::isinstance<nb::str>(name)) return "?";
-  std::string text = nb::cast<std::string>(name);
+  const nb::object name =
+      nb::steal(PyType_GetQualName(reinterpret_cast<PyTypeObject*>(type.ptr())));
+  if (!name.is_valid()) throw nb::python_error();
+  std::string text = text_of(name);
   const std::string local = "<locals>.";
   if (const auto at = text.rfind(local); at != std::string::npos) {
     text.erase(0, at + local.size());
@@ -89,17 +108,12 @@ std::string type_name(nb::handle type) {
 
 std::string describe(nb::handle object) {
   if (!object.is_valid() || object.is_none()) return "None";
-  if (nb::isinstance<nb::str>(object)) {
-    constexpr size_t kLongest = 80;
-    std::string text = nb::cast<std::string>(nb::str(object));
-    if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
-    return "the string '" + text + "'";
-  }
+  if (nb::isinstance<nb::str>(object)) return "the string '" + text_of(object) + "'";
   if (nb::isinstance<nb::bool_>(object)) {
     return object.ptr() == Py_True ? "True" : "False";
   }
   if (PyLong_CheckExact(object.ptr()) != 0) {
-    return "the integer " + nb::cast<std::string>(nb::str(object));
+    return "the integer " + text_of(nb::repr(object));
   }
   if (is_class(object)) return "the class " + py::type_name(object);
   return "an instance of " + py::type_name(object.type());

@@ -52,7 +52,11 @@ bool is_class(nb::handle object);
 // `left == right` as Python sees it.
 bool equal(nb::handle left, nb::handle right);
 
+// The text of a str for an error message: at most 80 characters, always valid UTF-8.
+std::string text_of(nb::handle string);
+
 // The name of a type as users know it: `module.QualName` shortened to `QualName`.
+// Runs no code of a metaclass.
 std::string type_name(nb::handle type);
 
 // One phrase for an error message: "None", "the string 'x'", "the integer 3", "the class Foo",

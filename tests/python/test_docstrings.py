@@ -21,7 +21,8 @@ def examples_of(name: str, owner: object) -> list[doctest.DocTest]:
     """The docstring examples of a public object and of the methods it defines."""
     objects = {name: owner}
     if inspect.isclass(owner):
-        objects |= {f"{name}.{attribute}": value for attribute, value in vars(owner).items()}
+        own = {key: value for key, value in vars(owner).items() if not key.startswith("__")}
+        objects |= {f"{name}.{key}": value for key, value in own.items()}
     parser = doctest.DocTestParser()
     found = []
     for path, value in objects.items():
