@@ -5,6 +5,7 @@
 
 #include "bridge/conflicts.h"
 #include "bridge/variable_make.h"
+#include "flax/linen.h"
 #include "flax/variable.h"
 #include "graph/path.h"
 #include "graph/state_tree.h"
@@ -36,7 +37,7 @@ void add_collection(nb::dict& attrs, nb::handle collection, nb::handle variables
   py::sort_by_key_if_comparable(items);
   for (const auto& [key, value] : items) {
     path.push_back(key);
-    if (py::is_mapping(value)) {
+    if (flax::is_level(value)) {
       add_collection(attrs, collection, value, path);
     } else {
       const std::string where = std::string(kToAttrs) + ", " +

@@ -115,7 +115,9 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
     plan->collections_.push_back(slot.type.is_valid() ? flax::collection_of(slot.type)
                                                       : nb::object());
   }
-  plan->outputs_ = flax::output_avals(plan->program_).size();
+  for (const nb::object& aval : flax::output_avals(plan->program_)) {
+    plan->is_exact_.push_back(is_integer_or_key(aval));
+  }
   return plan;
 }
 
@@ -125,19 +127,13 @@ const ConstructionPlan::Part& ConstructionPlan::part_for(const std::vector<bool>
   Part part;
   const flax::Pruned pruned = flax::prune(program_, needed);
   part.used_keys = pruned.used_inputs;
-  bool exact = true;
-  for (const nb::object& aval : flax::output_avals(pruned.program)) {
-    exact = exact && is_integer_or_key(aval);
-  }
   bool uses_keys = false;
   for (const bool used : part.used_keys) uses_keys = uses_keys || used;
   const nb::object function = flax::as_function(pruned.program);
   if (!uses_keys) {
     part.constants = flax::evaluate_now(function);
   } else {
-    // Integers and keys come out of one compiled call as they do step by step;
-    // floating point might not, so it is evaluated as the constructor would.
-    part.function = exact ? flax::compiled(function) : function;
+    part.function = flax::compiled(function);
   }
   return parts_.emplace(needed, std::move(part)).first->second;
 }
@@ -163,7 +159,7 @@ nb::object ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
                                          graph::StateTree& given) const {
   const auto& slots = template_.slots();
   std::vector<nb::object> values(slots.size());
-  std::vector<bool> needed(outputs_, false);
+  std::vector<bool> needed(is_exact_.size(), false);
   for (size_t i = 0; i < slots.size(); ++i) {
     values[i] = take_leaf(given, slots[i].path, collections_[i]);
     if (values[i].is_valid()) continue;
@@ -171,14 +167,17 @@ nb::object ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
       values[i] = flax::copied_value(slots[i].constant);
       continue;
     }
-    const size_t end = i + 1 < slots.size() ? first_output_[i + 1] : outputs_;
-    for (size_t output = first_output_[i]; output < end; ++output) needed[output] = true;
+    const size_t end = i + 1 < slots.size() ? first_output_[i + 1] : is_exact_.size();
+    for (size_t output = first_output_[i]; output < end; ++output) {
+      if (!is_exact_[output]) return {};
+      needed[output] = true;
+    }
   }
   const std::vector<nb::object> outputs = run(recipe, scope, needed);
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
     if (values[i].is_valid()) continue;
-    const size_t end = i + 1 < slots.size() ? first_output_[i + 1] : outputs_;
+    const size_t end = i + 1 < slots.size() ? first_output_[i + 1] : is_exact_.size();
     nb::list leaves;
     for (size_t output = first_output_[i]; output < end; ++output)
       leaves.append(outputs.at(next++));

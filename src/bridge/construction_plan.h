@@ -27,6 +27,10 @@ class ConstructionPlan {
   // A module in the present trace. Values come from `given` where it has them (and
   // are marked as used there), else from the program. Keys are drawn from `scope`
   // only if the program needs them; its counters advance in any case.
+  //
+  // An invalid object, with nothing drawn, if the program would have to compute
+  // floating-point values: XLA may fuse them otherwise than the constructor's own
+  // steps, and then the last bits differ.
   nanobind::object instantiate(const Recipe& recipe, nanobind::handle scope,
                                graph::StateTree& given) const;
 
@@ -48,7 +52,7 @@ class ConstructionPlan {
   std::vector<nanobind::object> trees_;        // of each traced slot's value
   std::vector<size_t> first_output_;           // of each traced slot
   nanobind::object program_;                   // ClosedJaxpr
-  size_t outputs_ = 0;
+  std::vector<bool> is_exact_;                 // of each output: integers and keys
   mutable std::map<std::vector<bool>, Part> parts_;
 };
 

@@ -174,10 +174,12 @@ nb::object call(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
   }
   Recipe recipe = bridge::read_recipe(self, false);
   graph::StateTree given = bridge::given_variables(self);
-  const auto plan = plan_for(recipe);
-  const nb::object module = plan == nullptr
-                                ? construct_live(self, recipe, false)
-                                : plan->instantiate(recipe, py::get(self, n.scope), given);
+  nb::object module;
+  if (const auto plan = plan_for(recipe)) {
+    module = plan->instantiate(recipe, py::get(self, n.scope), given);
+    if (!module.is_valid()) given = bridge::given_variables(self);  // some are marked as used
+  }
+  if (!module.is_valid()) module = construct_live(self, recipe, false);
   bridge::load_variables(self, module, given);
   nb::object out = run(module, nnx_method, args, kwargs);
   update_variables(self, module);

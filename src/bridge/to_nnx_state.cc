@@ -58,7 +58,10 @@ std::string first_path(nb::handle name, nb::handle value) {
 
 void refuse_shadowing(nb::handle to_nnx, nb::handle name, nb::handle value,
                       const std::string& where) {
-  const bool hides = py::class_attribute(to_nnx.type(), name).is_valid();
+  // capture_intermediates names what it captures after the method. Python looks
+  // __call__ up on the type, so an attribute of that name hides nothing.
+  const bool hides =
+      !name.equal(py::names().call_dunder) && py::class_attribute(to_nnx.type(), name).is_valid();
   if (!hides && !is_reserved(name)) return;
   const std::string text = nb::cast<std::string>(nb::str(name));
   raise_value_error({where + ", " + first_path(name, value),

@@ -119,10 +119,6 @@ nb::object make_variable(nb::handle collection, nb::handle leaf, const std::stri
     raise_type_error({where, "the name of a collection (a str)", py::describe(collection),
                       "Use 'params', 'batch_stats' or another collection name."});
   }
-  if (flax::is_variable(leaf)) {
-    raise_type_error({where, "a Linen leaf (an array or an AxisMetadata box)", py::describe(leaf),
-                      "It is an nnx.Variable already; use it as it is."});
-  }
   const nb::object type = flax::type_for_collection(collection);
   if (!py::is_class(type) || !py::is_subtype(type, f.variable)) {
     raise_value_error(

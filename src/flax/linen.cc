@@ -70,6 +70,10 @@ bool is_linen_module(nb::handle object) { return py::is_instance(object, facade(
 
 bool is_axis_metadata(nb::handle object) { return py::is_instance(object, facade().axis_metadata); }
 
+bool is_level(nb::handle object) {
+  return PyDict_Check(object.ptr()) != 0 || py::is_subtype(object.type(), facade().frozen_dict);
+}
+
 nb::object unfreeze(nb::handle tree) { return facade().unfreeze(tree); }
 
 }  // namespace nnx_wrappers::flax

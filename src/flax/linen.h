@@ -47,6 +47,10 @@ class NoLinenModule {
 bool is_linen_module(nb::handle object);
 bool is_axis_metadata(nb::handle object);
 
+// True for a level of a tree of Linen variables: a dict or a FrozenDict. Every other
+// mapping is a value, as in Flax.
+bool is_level(nb::handle object);
+
 // A FrozenDict (at any depth) made a plain dict; other objects as they are.
 nb::object unfreeze(nb::handle tree);
 

@@ -1,5 +1,6 @@
 #include "graph/state_tree.h"
 
+#include "flax/linen.h"
 #include "py/containers.h"
 #include "py/recursion.h"
 
@@ -22,7 +23,7 @@ void StateTree::add_collection(nb::handle collection, nb::handle variables) {
   const py::RecursionGuard guard(" while reading a tree of Linen variables");
   for (auto& [key, value] : py::mapping_items(variables)) {
     StateTree& below = child_or_new(key);
-    if (py::is_mapping(value)) {
+    if (flax::is_level(value)) {
       below.add_collection(collection, value);
     } else {
       below.leaves_.push_back({nb::borrow(collection), std::move(value)});

@@ -20,8 +20,8 @@ struct StateLeaf {
 // One level of the tree. Owns its leaves and its children.
 class StateTree {
  public:
-  // Adds every leaf of one collection (nested mappings). Boxes and everything
-  // that is no mapping are leaves. Throws RecursionError when too deep.
+  // Adds every leaf of one collection. Everything below it that is no dict and no
+  // FrozenDict is a leaf. Throws RecursionError when too deep.
   void add_collection(nb::handle collection, nb::handle variables);
 
   // The child at `key`, or nullptr.

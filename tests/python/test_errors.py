@@ -115,8 +115,6 @@ CASES = [
      TypeError, ["get_col_name", "DictKey", "SequenceKey", "dict of collections"]),
     ("nnx var of a collection that is no str", lambda: nw.to_nnx_var(3, X), TypeError,
      ["to_nnx_var", "name of a collection", "int", "'params'"]),
-    ("nnx var of a Variable", lambda: nw.to_nnx_var("params", nnx.Param(X)), TypeError,
-     ["to_nnx_var", "Linen leaf", "Param", "use it as it is"]),
     ("nnx var of a box of another type", lambda: nw.to_nnx_var("params", BOX), ValueError,
      ["to_nnx_var", "'params'", "the class BatchStat", "register_variable_name"]),
     ("attrs of a list", lambda: nw.linen_vars_to_nnx_attrs([1]), TypeError,

@@ -28,7 +28,6 @@ _DROPS_OUT = {
     "Lifted",
     "MultiHeadAttention",
     "MultiHeadDotProductAttention",
-    "Partitioned-scanned",
     "Scanned",
     "SelfAttention",
 }
@@ -39,7 +38,6 @@ _WRITES_VARIABLES = {
     "Lifted",
     "MultiHeadAttention-decode",
     "Partitioned",
-    "Partitioned-scanned",
     "Scanned",
     "SelfAttention-decode",
     "SpectralNorm",
