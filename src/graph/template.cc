@@ -100,7 +100,8 @@ class Capture {
     node.slot = add_slot(node.type, flax::raw_value(object));
   }
 
-  Attribute static_attribute(nb::handle owner, const nb::object& name, const nb::object& value) {
+  Attribute static_attribute(nb::handle owner, const nb::object& name,
+                             const nb::object& value) const {
     Keeping keeping = keeping_of(value, shared_);
     if (keeping == Keeping::kRefuse && may_share_(owner, name, value)) keeping = Keeping::kShare;
     if (keeping == Keeping::kRefuse) {
@@ -110,43 +111,43 @@ class Capture {
     return {name, keeping == Keeping::kCopy ? Attribute::kCopied : Attribute::kShared, value, 0};
   }
 
-  Attribute child_attribute(const nb::object& name, const flax::Child& child) {
-    path_.push_back(child.key);
-    const size_t index = visit(child.value, child.kind);
-    path_.pop_back();
-    return {name, Attribute::kChild, {}, index};
-  }
+  using Children = std::unordered_map<std::string, size_t>;
 
-  // The children of `node` by the text of their key.
-  static std::unordered_map<std::string, flax::Child> by_name(nb::handle node,
-                                                              flax::NodeKind kind) {
-    std::unordered_map<std::string, flax::Child> found;
-    for (flax::Child& child : flax::children_of(node, kind)) {
-      std::string name = nb::cast<std::string>(nb::str(child.key));
-      found.emplace(std::move(name), std::move(child));
+  // Visits the children in Flax's order, in which a shared node gets its path, and
+  // returns their nodes by the text of their key.
+  Children visit_children(nb::handle node, flax::NodeKind kind) {
+    Children found;
+    for (const flax::Child& child : flax::children_of(node, kind)) {
+      if (child.value.is_none()) continue;
+      path_.push_back(child.key);
+      found.emplace(nb::cast<std::string>(nb::str(child.key)), visit(child.value, child.kind));
+      path_.pop_back();
     }
     return found;
+  }
+
+  Attribute attribute(nb::handle owner, const nb::object& name, const nb::object& value,
+                      const Children& children) const {
+    const auto child = children.find(nb::cast<std::string>(nb::str(name)));
+    if (child == children.end()) return static_attribute(owner, name, value);
+    return {name, Attribute::kChild, {}, child->second};
   }
 
   void pytree(Template::Node& node, nb::handle object) {
     const py::Names& n = py::names();
     node.type = nb::borrow(object.type());
-    const auto children = by_name(object, node.kind);
+    const Children children = visit_children(object, node.kind);
     for (const auto& [name, value] : py::dict_items(py::instance_dict(object))) {
       if (name.is(n.pytree_state)) {
         require_made_here(value.attr("trace_state"));
         node.attributes.push_back({name, Attribute::kState, value, 0});
-        continue;
+      } else {
+        node.attributes.push_back(attribute(object, name, value, children));
       }
-      const auto child = children.find(nb::cast<std::string>(name));
-      node.attributes.push_back(child == children.end() || value.is_none()
-                                    ? static_attribute(object, name, value)
-                                    : child_attribute(name, child->second));
     }
   }
 
   void container(Template::Node& node, nb::handle object) {
-    const auto children = by_name(object, node.kind);
     std::vector<py::Item> items;
     if (node.kind == flax::NodeKind::kDict) {
       items = py::dict_items(object);
@@ -156,16 +157,13 @@ class Capture {
         items.emplace_back(nb::int_(index++), std::move(element));
       }
     }
-    add_items(node, object, items, children);
+    add_items(node, object, items);
   }
 
-  void add_items(Template::Node& node, nb::handle object, const std::vector<py::Item>& items,
-                 const std::unordered_map<std::string, flax::Child>& children) {
+  void add_items(Template::Node& node, nb::handle object, const std::vector<py::Item>& items) {
+    const Children children = visit_children(object, node.kind);
     for (const auto& [key, value] : items) {
-      const auto child = children.find(nb::cast<std::string>(nb::str(key)));
-      node.attributes.push_back(child == children.end() || value.is_none()
-                                    ? static_attribute(object, key, value)
-                                    : child_attribute(key, child->second));
+      node.attributes.push_back(attribute(object, key, value, children));
     }
   }
 
@@ -175,7 +173,7 @@ class Capture {
     node.type = nb::borrow(object.type());
     node.impl = flattened.impl;
     node.metadata = flattened.metadata;
-    add_items(node, object, flattened.items, by_name(object, node.kind));
+    add_items(node, object, flattened.items);
   }
 
   Template& made_;
