@@ -183,8 +183,10 @@ nb::object attribute(nb::handle self, nb::handle name) {
   if (linen_module.is_valid()) {
     const nb::object method = py::class_attribute(linen_module.type(), name);
     if (method.is_valid() && PyCallable_Check(method.ptr()) != 0) {
-      nb::object bound =
-          flax::facade().partial(py::get(self, n.call_dunder), nb::arg("method") = method);
+      // The class's __call__: a captured output may stand under that name in `self`.
+      const nb::object call = py::class_attribute(self.type(), n.call_dunder);
+      nb::object bound = flax::facade().partial(call.attr("__get__")(self, self.type()),
+                                                nb::arg("method") = method);
       py::set(bound, n.self_dunder, self);
       return bound;
     }

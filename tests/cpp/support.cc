@@ -70,6 +70,23 @@ bool same_bits(nb::handle left, nb::handle right) {
   return nb::cast<bool>(python()["_same_bits"](left, right));
 }
 
+std::string account(nb::handle object) {
+  return nb::cast<std::string>(run(R"(
+    def account(x):
+      if isinstance(x, nnx.Variable):
+        return repr((type(x).__name__, np.asarray(x.get_raw_value()).tobytes(),
+                     sorted(x.get_metadata().items(), key=str)))
+      if isinstance(x, nnx.bridge.NNXMeta):
+        return repr(('NNXMeta', x.var_type.__name__, np.asarray(x.value).tobytes(),
+                     sorted(x.metadata.items(), key=str)))
+      if isinstance(x, meta.AxisMetadata):
+        return repr((type(x).__name__, np.asarray(x.unbox()).tobytes(),
+                     sorted((k, v) for k, v in vars(x).items() if k != 'value')))
+      return repr((np.asarray(x).dtype, np.asarray(x).tobytes()))
+    result = account
+  )")(object));
+}
+
 bool Error::is_a(nb::handle expected) const {
   return type.is_valid() && nb::cast<bool>(builtin("issubclass")(type, expected));
 }

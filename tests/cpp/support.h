@@ -40,6 +40,9 @@ std::vector<std::string> texts(nb::handle iterable);
 // True if two trees have the same structure, and every array the same bits.
 bool same_bits(nb::handle left, nb::handle right);
 
+// Type, value bits and metadata of a Variable, a box or a raw value, as text.
+std::string account(nb::handle object);
+
 // What a call threw: the Python class and the text.
 struct Error {
   nb::object type;  // invalid if nothing was thrown

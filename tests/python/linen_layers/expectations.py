@@ -49,6 +49,11 @@ def expected_error(mode: str, case: Case) -> type[Exception] | None:
     """The error that the oracle raises, or None."""
     if mode in ("unknown_method", "unknown_attribute"):
         return AttributeError
+    # The second call meets what the first one captured.
+    if mode.startswith("capture") and case.name == "SpectralNorm":
+        return AttributeError
+    if mode.startswith("capture") and case.name == "HoldsNNX":
+        return ValueError
     if mode == "lazy_init_without_rngs" and case.name == "HoldsNNX":
         return AttributeError  # Linen has no keys to give to the NNX class.
     if mode == "lazy_init_without_rngs" and case.name not in _NO_PARAMS:

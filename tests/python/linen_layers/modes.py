@@ -343,14 +343,14 @@ def inside_linen(bridge: Bridge, case: Case) -> tp.Any:
 # Intermediates.
 
 
-def capture_intermediates(bridge: Bridge, case: Case) -> tp.Any:
-    """Captures what submodules return; the module's own would hide its __call__."""
-    module = model(bridge, case)
-    options = {
-        "capture_intermediates": lambda linen_module, _: linen_module.name is not None,
-        "mutable": ["intermediates", *(present(module) or ())],
-    }
-    return module(*case.args, **options, **case.kwargs), module
+def _capture(which: tp.Any) -> Mode:
+    def mode(bridge: Bridge, case: Case) -> tp.Any:
+        module = model(bridge, case)
+        mutable = ["intermediates", *(present(module) or ())]
+        options = {"capture_intermediates": which, "mutable": mutable}
+        return [module(*case.args, **options, **case.kwargs) for _ in range(2)], module
+
+    return mode
 
 
 MODES: dict[str, Mode] = {
@@ -383,9 +383,10 @@ MODES: dict[str, Mode] = {
         inside_a_module,
         inside_linen,
         split_merge,
-        capture_intermediates,
     )
 } | {
+    "capture_intermediates": _capture(True),
+    "capture_of_submodules": _capture(lambda layer, _: layer.name is not None),
     "mutable_false": _mutable(lambda names: False),
     "mutable_true": _mutable(lambda names: True),
     "mutable_name": _mutable(lambda names: names[0]),

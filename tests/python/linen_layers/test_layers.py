@@ -14,6 +14,8 @@ from .own_modules import OWN_CASES
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The Fp8DotGeneralOp is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:SelfAttention will be deprecated soon:DeprecationWarning"),
+    # Captured intermediates are no part of the NNX class inside the case HoldsNNX.
+    pytest.mark.filterwarnings("ignore:Found unknown module paths:UserWarning"),
 ]
 
 CASES = [*(case for cases in CATALOGUE.values() for case in cases), *OWN_CASES]

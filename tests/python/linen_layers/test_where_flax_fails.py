@@ -10,7 +10,7 @@ from flax import nnx
 from flax.errors import InvalidRngError
 
 from .bridges import ORACLE, OURS
-from .case import Case, floats
+from .case import Case, floats, tokens
 from .modes import fresh_model, update
 from .observe import assert_agree, assert_raised, outcome, record
 from .own_modules import Boxed, NameScopes, UnitBox
@@ -64,17 +64,17 @@ def test_a_variable_that_would_hide_an_attribute_of_the_wrapper_is_refused(name:
     assert set(vars(module)) == set(vars(OURS.ToNNX(Named(name), rngs=nnx.Rngs(0))))
 
 
-def test_the_own_output_cannot_be_captured_since_it_would_hide_the_call() -> None:
-    """Linen keeps it under the name __call__; with Flax's bridge methods are lost then."""
-    case = Case("Dense", lambda: nn.Dense(3), (X,))
+def test_methods_can_be_called_after_the_own_output_was_captured() -> None:
+    """Linen captures it under the name __call__, and Flax's bridge then calls the capture."""
+    case = Case("Embed", lambda: nn.Embed(5, 4), (tokens(2, 3),))
     options = {"mutable": ["intermediates"], "capture_intermediates": True}
-    theirs = fresh_model(ORACLE, case)
-    theirs(X, **options)
-    assert isinstance(theirs.__dict__["__call__"], nnx.Intermediate)
-    mine = fresh_model(OURS, case)
-    with pytest.raises(ValueError, match="intermediates/__call__"):
-        mine(X, **options)
-    assert_agree(update(fresh_model(ORACLE, case), case), update(mine, case))
+    theirs, mine = fresh_model(ORACLE, case), fresh_model(OURS, case)
+    expected = theirs.attend(X)
+    for module in (theirs, mine):
+        module(*case.args, **options)
+        assert isinstance(vars(module)["__call__"], nnx.Intermediate)
+    assert_raised(outcome(lambda: theirs.attend(X)), TypeError)
+    assert_agree(expected, mine.attend(X))
 
 
 def test_keys_of_a_call_may_be_given_as_a_dict() -> None:
