@@ -66,8 +66,8 @@ def lazy_init(bridge: Bridge, case: Case) -> tp.Any:
 
 def lazy_init_of_method(bridge: Bridge, case: Case) -> tp.Any:
     module = build(bridge, case, case.rngs())
-    returned = bridge.lazy_init(module.__call__, *case.first_args, **case.kwargs)
-    return module, returned == module.__call__
+    method = bridge.lazy_init(module.__call__, *case.first_args, **case.kwargs)
+    return module, method == module.__call__
 
 
 def lazy_init_with_key(bridge: Bridge, case: Case) -> tp.Any:
@@ -295,7 +295,7 @@ def _first_stack(bridge: Bridge, case: Case) -> tp.Any:
     return create(rngs), rngs
 
 
-# Inside an NNX module.
+# Inside other modules.
 
 
 class Outer(nnx.Module):
@@ -312,8 +312,7 @@ class Outer(nnx.Module):
 
 
 def inside_a_module(bridge: Bridge, case: Case) -> tp.Any:
-    rngs = case.rngs()
-    outer = Outer(bridge, case, rngs)
+    outer = Outer(bridge, case, rngs := case.rngs())
     bridge.lazy_init(outer, *case.first_args, **case.kwargs)
     made = nnx.clone(outer)
     out = outer(*case.args, mutable=present(outer), **case.kwargs)
@@ -336,8 +335,8 @@ class LinenHost(nn.Module):
 
 def inside_linen(bridge: Bridge, case: Case) -> tp.Any:
     module = model(bridge, case)
-    host, mutable = LinenHost(module), present(module)
-    return host.apply({}, *case.args, mutable=mutable, **case.kwargs), module
+    mutable = present(module)
+    return LinenHost(module).apply({}, *case.args, mutable=mutable, **case.kwargs), module
 
 
 # Intermediates.
@@ -346,9 +345,9 @@ def inside_linen(bridge: Bridge, case: Case) -> tp.Any:
 def _capture(which: tp.Any) -> Mode:
     def mode(bridge: Bridge, case: Case) -> tp.Any:
         module = model(bridge, case)
-        mutable = ["intermediates", *(present(module) or ())]
-        options = {"capture_intermediates": which, "mutable": mutable}
-        return [module(*case.args, **options, **case.kwargs) for _ in range(2)], module
+        options = {"mutable": ["intermediates", *(present(module) or ())], **case.kwargs}
+        call = functools.partial(module, *case.args, capture_intermediates=which, **options)
+        return call(), call(), module
 
     return mode
 
