@@ -48,6 +48,15 @@ namespace to_linen {
 // ToLinen.__post_init__'s check of the field nnx_class. Throws TypeError.
 void check_class(nanobind::handle nnx_class);
 
+// True if Linen need not look at the value of a field when it binds `self`: it is there
+// already, with no Linen module to adopt in it and no container to freeze.
+bool is_inert(nanobind::handle self, nanobind::handle name, nanobind::handle value);
+
+// What ToLinen.clone hands to Linen as _deep_clone: `asked`, or False where no field
+// and no update has a Linen module in it.
+nanobind::object deep_clone(nanobind::handle self, nanobind::handle asked,
+                            const nanobind::dict& updates);
+
 // ToLinen.__call__: makes the NNX module, loads the variables of the scope into it,
 // runs the method and stores what the mutable collections of the scope take.
 // Throws TypeError/AttributeError for a method that the class does not have,

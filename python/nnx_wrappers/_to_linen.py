@@ -1,5 +1,6 @@
 """An NNX class as a Linen module."""
 
+import inspect
 import typing as tp
 
 from flax import linen, nnx
@@ -68,8 +69,24 @@ class ToLinen(linen.Module):
             return found
         return super().__getattr__(name)
 
+    @linen.nowrap
+    def clone(self, *, _deep_clone: tp.Any = False, **kwargs: tp.Any) -> "ToLinen":
+        # A deep clone looks for Linen modules in the fields; most have none.
+        deep = _core.to_linen_deep_clone(self, _deep_clone, kwargs)
+        return super().clone(_deep_clone=deep, **kwargs)
+
+    @linen.nowrap
+    def _register_submodules(self, name: str, val: tp.Any) -> None:
+        # Called for each field, twice in a call: nothing to do for most.
+        if not _core.to_linen_is_inert(self, name, val):
+            super()._register_submodules(name, val)
+
     def _update_variables(self, module: nnx.Module) -> None:
         _core.to_linen_update_variables(self, module)
+
+
+# Linen asks for the signature in every apply, and finding it takes longer than the bridge.
+ToLinen.__call__.__signature__ = inspect.signature(ToLinen.__call__)  # type: ignore[attr-defined]
 
 
 def to_linen(

@@ -74,6 +74,10 @@ void bind_shells(nb::module_& m) {
 
   m.def("to_linen_check_class", &nw::to_linen::check_class, nb::arg("nnx_class").none(),
         nb::sig(signatures::kToLinenCheckClass));
+  m.def("to_linen_is_inert", &nw::to_linen::is_inert, nb::arg("self"), nb::arg("name"),
+        nb::arg("value").none(), nb::sig(signatures::kToLinenIsInert));
+  m.def("to_linen_deep_clone", &nw::to_linen::deep_clone, nb::arg("self"), nb::arg("asked").none(),
+        nb::arg("updates"), nb::sig(signatures::kToLinenDeepClone));
   m.def("to_linen_call", &nw::to_linen::call, nb::arg("self"), nb::arg("nnx_method").none(),
         nb::arg("args"), nb::arg("kwargs"), nb::sig(signatures::kToLinenCall));
   m.def("to_linen_attribute", &attribute_or_none, nb::arg("self"), nb::arg("name"),

@@ -53,6 +53,11 @@ inline constexpr const char* kToLinenAttribute =
     "def to_linen_attribute(self: flax.linen.Module, name: str) -> tuple[typing.Any, ...]";
 inline constexpr const char* kToLinenUpdateVariables =
     "def to_linen_update_variables(self: flax.linen.Module, module: flax.nnx.Module) -> None";
+inline constexpr const char* kToLinenIsInert =
+    "def to_linen_is_inert(self: flax.linen.Module, name: str, value: typing.Any) -> bool";
+inline constexpr const char* kToLinenDeepClone =
+    "def to_linen_deep_clone(self: flax.linen.Module, asked: typing.Any, "
+    "updates: dict[str, typing.Any]) -> typing.Any";
 inline constexpr const char* kToLinenPartialFields =
     "def to_linen_partial_fields(fixed: dict[str, typing.Any], given: dict[str, typing.Any]) -> "
     "dict[str, typing.Any]";

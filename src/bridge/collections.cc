@@ -1,10 +1,11 @@
 #include "nnx_wrappers/collections.h"
 
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "bridge/conflicts.h"
-#include "bridge/variable_make.h"
+#include "bridge/variable_maker.h"
 #include "flax/linen.h"
 #include "flax/variable.h"
 #include "graph/path.h"
@@ -29,55 +30,146 @@ void require_mapping(nb::handle object, const std::string& where, const std::str
   if (!py::is_mapping(object)) raise_type_error({where, expected, py::describe(object), remedy});
 }
 
-// Turns each leaf of one collection into a Variable inside `attrs`.
-void add_collection(nb::dict& attrs, nb::handle collection, nb::handle variables,
-                    graph::Path& path) {
-  const py::RecursionGuard guard(" while reading a tree of Linen variables");
-  auto items = py::mapping_items(variables);
-  py::sort_by_key_if_comparable(items);
-  for (const auto& [key, value] : items) {
-    path.push_back(key);
-    if (flax::is_level(value)) {
-      add_collection(attrs, collection, value, path);
-    } else {
-      const std::string where = std::string(kToAttrs) + ", " +
-                                nb::cast<std::string>(nb::str(collection)) + "/" +
-                                graph::to_string(path);
-      if (!graph::insert_nested(attrs, path, bridge::make_variable(collection, value, where))) {
-        throw InternalError("a conflict of paths that was not found before");
+// One step of a path, known to the step below: paths are only spelt out in errors.
+struct Step {
+  const Step* above;
+  nb::handle key;
+
+  graph::Path path() const {
+    graph::Path keys;
+    if (above != nullptr) keys = above->path();
+    keys.push_back(nb::borrow(key));
+    return keys;
+  }
+};
+
+// Linen's collections, merged level by level into nested attributes.
+class ToAttributes {
+ public:
+  explicit ToAttributes(nb::handle collection)
+      : collection_(collection), maker_(collection, [this] { return where(nullptr); }) {}
+
+  // Returns false, with `attrs` half done, if a path is in `attrs` already.
+  bool add(nb::dict& attrs, nb::handle variables, const Step* above = nullptr) {
+    const py::RecursionGuard guard(" while reading a tree of Linen variables");
+    auto items = py::mapping_items(variables);
+    py::sort_by_key_if_comparable(items);
+    for (const auto& [key, value] : items) {
+      const Step step{above, key};
+      nb::object present = py::dict_get(attrs, key);
+      if (!flax::is_level(value)) {
+        if (present.is_valid()) return false;
+        attrs[key] = maker_.make(value, [&] { return where(&step); });
+        continue;
+      }
+      if (present.is_valid() && PyDict_CheckExact(present.ptr()) == 0) return false;
+      nb::dict below = present.is_valid() ? nb::borrow<nb::dict>(present) : nb::dict();
+      if (!add(below, value, &step)) return false;
+      if (below.size() != 0) attrs[key] = below;
+    }
+    return true;
+  }
+
+ private:
+  std::string where(const Step* step) const {
+    std::string text = std::string(kToAttrs) + ", " + nb::cast<std::string>(nb::str(collection_));
+    return step == nullptr ? text : text + "/" + graph::to_string(step->path());
+  }
+
+  nb::handle collection_;
+  bridge::VariableMaker maker_;
+};
+
+// Nested attributes, taken apart into collections.
+class ToCollections {
+ public:
+  void add(nb::handle attrs) {
+    Level root{nullptr, {}, {}};
+    add_level(attrs, nullptr, root);
+  }
+
+  const nb::dict& variables() const { return variables_; }
+
+ private:
+  // A level of the attributes and its counterparts, made when something goes there.
+  struct Level {
+    Level* above;
+    nb::handle key;
+    std::vector<std::pair<nb::handle, nb::dict>> of_collection;
+  };
+
+  void add_level(nb::handle attrs, const Step* above, Level& level) {
+    const py::RecursionGuard guard(" while reading nested NNX attributes");
+    for (const auto& [key, value] : py::mapping_items(attrs)) {
+      const Step step{above, key};
+      if (flax::is_variable(value)) {
+        add_variable(value, step, level);
+      } else if (py::is_mapping(value)) {
+        Level below{&level, key, {}};
+        add_level(value, &step, below);
       }
     }
-    path.pop_back();
   }
-}
 
-void add_attribute(nb::dict& variables, nb::handle value, graph::Path& path) {
-  const py::RecursionGuard guard(" while reading nested NNX attributes");
-  if (flax::is_variable(value)) {
-    const nb::object type = flax::variable_type(value);
-    const nb::object collection = flax::collection_of(type);
-    if (!collection.is_valid()) {
-      raise_value_error({std::string(kToVars) + ", " + graph::to_string(path),
-                         "a Variable whose type has a collection name",
+  void add_variable(nb::handle variable, const Step& step, Level& level) {
+    const nb::handle collection = collection_of(flax::variable_type(variable), step);
+    nb::object leaf = to_linen_var(variable);
+    nb::dict& target = counterpart(level, collection);
+    if (!py::dict_get(target, step.key).is_valid()) {
+      target[step.key] = leaf;
+      return;
+    }
+    raise_value_error({where(step),
+                       "one Variable for each path of collection '" +
+                           nb::cast<std::string>(nb::str(collection)) + "'",
+                       "a second one", "Give each attribute a path of its own."});
+  }
+
+  nb::dict& counterpart(Level& level, nb::handle collection) {
+    for (auto& [name, dict] : level.of_collection) {
+      if (name.is(collection)) return dict;
+    }
+    nb::dict& above = level.above == nullptr ? variables_ : counterpart(*level.above, collection);
+    const nb::handle key = level.above == nullptr ? collection : level.key;
+    const nb::object present = py::dict_get(above, key);
+    nb::dict made = present.is_valid() ? nb::borrow<nb::dict>(present) : nb::dict();
+    if (!present.is_valid()) above[key] = made;
+    level.of_collection.emplace_back(collection, made);
+    return level.of_collection.back().second;
+  }
+
+  nb::handle collection_of(const nb::object& type, const Step& step) {
+    const auto known = collections_.find(type.ptr());
+    if (known != collections_.end()) return known->second.name;
+    nb::object name = flax::collection_of(type);
+    if (!name.is_valid()) {
+      raise_value_error({where(step), "a Variable whose type has a collection name",
                          py::describe(type) + ", which is not registered",
                          "Register it with nnx.register_variable_name('name', type)."});
     }
-    graph::Path full{collection};
-    full.insert(full.end(), path.begin(), path.end());
-    if (!graph::insert_nested(variables, full, to_linen_var(value))) {
-      raise_value_error({std::string(kToVars) + ", " + graph::to_string(path),
-                         "one Variable for each path of collection '" +
-                             nb::cast<std::string>(nb::str(collection)) + "'",
-                         "a second one", "Give each attribute a path of its own."});
-    }
-    return;
+    return collections_.emplace(type.ptr(), Named{type, std::move(name)}).first->second.name;
   }
-  if (!py::is_mapping(value)) return;
-  for (const auto& [key, below] : py::mapping_items(value)) {
-    path.push_back(key);
-    add_attribute(variables, below, path);
-    path.pop_back();
+
+  static std::string where(const Step& step) {
+    return std::string(kToVars) + ", " + graph::to_string(step.path());
   }
+
+  struct Named {
+    nb::object type;  // owned, so that its address stays its own
+    nb::object name;
+  };
+
+  nb::dict variables_;
+  std::unordered_map<PyObject*, Named> collections_;
+};
+
+// Says which paths contradict each other: in two collections, or one within another.
+[[noreturn]] void raise_conflict(const std::vector<py::Item>& collections) {
+  graph::StateTree tree;
+  for (const auto& [name, collection] : collections) tree.add_collection(name, collection);
+  bridge::refuse_conflicts(tree, kToAttrs);
+  bridge::refuse_duplicates(tree, kToAttrs);
+  throw InternalError("a conflict of paths that cannot be found again");
 }
 
 }  // namespace
@@ -87,36 +179,30 @@ nb::dict linen_vars_to_nnx_attrs(nb::handle variables) {
                   "Pass what module.init returns.");
   auto collections = py::mapping_items(variables);
   py::sort_by_key_if_comparable(collections);
-  graph::StateTree tree;
   for (const auto& [name, collection] : collections) {
-    const std::string where = std::string(kToAttrs) + ", " + nb::cast<std::string>(nb::str(name));
+    const auto where = [&, key = name] {
+      return std::string(kToAttrs) + ", " + nb::cast<std::string>(nb::str(key));
+    };
     if (!nb::isinstance<nb::str>(name)) {
-      raise_type_error({where, "the name of a collection (a str)", py::describe(name),
+      raise_type_error({where(), "the name of a collection (a str)", py::describe(name),
                         "Use 'params', 'batch_stats' or another collection name."});
     }
-    require_mapping(collection, where, "a mapping of variables",
+    require_mapping(collection, where(), "a mapping of variables",
                     "Put the variable into its collection under a name.");
-    tree.add_collection(name, collection);
   }
-  bridge::refuse_conflicts(tree, kToAttrs);
-  bridge::refuse_duplicates(tree, kToAttrs);
   nb::dict attrs;
-  graph::Path path;
-  for (const auto& [name, collection] : collections) add_collection(attrs, name, collection, path);
+  for (const auto& [name, collection] : collections) {
+    if (!ToAttributes(name).add(attrs, collection)) raise_conflict(collections);
+  }
   return attrs;
 }
 
 nb::dict nnx_attrs_to_linen_vars(nb::handle attrs) {
   require_mapping(attrs, kToVars, "a mapping of attributes",
                   "Pass a dict of Variables, or nnx.state(module).");
-  nb::dict variables;
-  graph::Path path;
-  for (const auto& [key, value] : py::mapping_items(attrs)) {
-    path.push_back(key);
-    add_attribute(variables, value, path);
-    path.pop_back();
-  }
-  return variables;
+  ToCollections result;
+  result.add(attrs);
+  return result.variables();
 }
 
 }  // namespace nnx_wrappers

@@ -70,8 +70,7 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
       nb::dict streams;
       size_t next = 0;
       for (const Stream& stream : recipe.streams) {
-        streams[stream.name] =
-            stream.abstract_key.is_valid() ? nb::object(keys[next++]) : stream.seed;
+        streams[stream.name] = stream.key_type.is_valid() ? nb::object(keys[next++]) : stream.seed;
       }
       rngs = py::call(flax::facade().rngs, nb::tuple(), streams);
     }
@@ -98,7 +97,8 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
   };
   nb::list keys;
   for (const Stream& stream : recipe.streams) {
-    if (stream.abstract_key.is_valid()) keys.append(stream.abstract_key);
+    if (!stream.key_type.is_valid()) continue;
+    keys.append(flax::facade().shape_dtype_struct(stream.key_type[0], stream.key_type[1]));
   }
   const ContextQuestions questions;
   try {
@@ -115,6 +115,7 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
     plan->collections_.push_back(slot.type.is_valid() ? flax::collection_of(slot.type)
                                                       : nb::object());
   }
+  plan->layout_.emplace(plan->template_.slots(), plan->collections_);
   for (const nb::object& aval : flax::output_avals(plan->program_)) {
     plan->is_exact_.push_back(is_integer_or_key(aval));
   }
@@ -144,7 +145,7 @@ std::vector<nb::object> ConstructionPlan::run(const Recipe& recipe, nb::handle s
   nb::list keys;
   size_t input = 0;
   for (const Stream& stream : recipe.streams) {
-    if (!stream.abstract_key.is_valid()) continue;
+    if (!stream.key_type.is_valid()) continue;
     if (part.used_keys.at(input++)) {
       keys.append(flax::draw_key(scope, stream.name));
     } else {
@@ -156,12 +157,29 @@ std::vector<nb::object> ConstructionPlan::run(const Recipe& recipe, nb::handle s
 }
 
 nb::object ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
+                                         nb::handle variables) const {
+  std::vector<nb::object> values(template_.slots().size());
+  if (!layout_->take(variables, values)) return {};
+  return finish(recipe, scope, values);
+}
+
+nb::object ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
                                          graph::StateTree& given) const {
   const auto& slots = template_.slots();
-  std::vector<nb::object> values(slots.size());
+  std::vector<nb::object> values;
+  values.reserve(slots.size());
+  for (size_t i = 0; i < slots.size(); ++i) {
+    values.push_back(take_leaf(given, slots[i].path, collections_[i]));
+  }
+  return finish(recipe, scope, values);
+}
+
+// Fills in the values that nobody gave, and makes the module.
+nb::object ConstructionPlan::finish(const Recipe& recipe, nb::handle scope,
+                                    std::vector<nb::object>& values) const {
+  const auto& slots = template_.slots();
   std::vector<bool> needed(is_exact_.size(), false);
   for (size_t i = 0; i < slots.size(); ++i) {
-    values[i] = take_leaf(given, slots[i].path, collections_[i]);
     if (values[i].is_valid()) continue;
     if (slots[i].constant.is_valid()) {
       values[i] = flax::copied_value(slots[i].constant);

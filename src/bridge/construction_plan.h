@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bridge/recipe.h"
+#include "bridge/variable_layout.h"
 #include "graph/state_tree.h"
 #include "graph/template.h"
 
@@ -24,13 +25,16 @@ class ConstructionPlan {
   // Linen. A BaseException that is no Exception passes through.
   static std::unique_ptr<ConstructionPlan> build(const Recipe& recipe, std::string& reason);
 
-  // A module in the present trace. Values come from `given` where it has them (and
-  // are marked as used there), else from the program. Keys are drawn from `scope`
-  // only if the program needs them; its counters advance in any case.
-  //
-  // An invalid object, with nothing drawn, if the program would have to compute
-  // floating-point values: XLA may fuse them otherwise than the constructor's own
-  // steps, and then the last bits differ.
+  // A module in the present trace. Values come from the variables of the scope, else
+  // from the program. Keys are drawn from `scope` only if the program needs them; its
+  // counters advance in any case. An invalid object, with nothing drawn, if the
+  // variables are not just what the module has, collection by collection.
+  nanobind::object instantiate(const Recipe& recipe, nanobind::handle scope,
+                               nanobind::handle variables) const;
+
+  // The same for any variables: what is taken from `given` is marked as used there. An invalid
+  // object, with nothing drawn, if the program would have to compute floating-point values: XLA may
+  // fuse them otherwise than the constructor's own steps, and then the last bits differ.
   nanobind::object instantiate(const Recipe& recipe, nanobind::handle scope,
                                graph::StateTree& given) const;
 
@@ -43,16 +47,19 @@ class ConstructionPlan {
   };
 
   ConstructionPlan() = default;
+  nanobind::object finish(const Recipe& recipe, nanobind::handle scope,
+                          std::vector<nanobind::object>& values) const;
   const Part& part_for(const std::vector<bool>& needed) const;
   std::vector<nanobind::object> run(const Recipe& recipe, nanobind::handle scope,
                                     const std::vector<bool>& needed) const;
 
   graph::Template template_;
   std::vector<nanobind::object> collections_;  // of each slot; invalid for a bare leaf
-  std::vector<nanobind::object> trees_;        // of each traced slot's value
-  std::vector<size_t> first_output_;           // of each traced slot
-  nanobind::object program_;                   // ClosedJaxpr
-  std::vector<bool> is_exact_;                 // of each output: integers and keys
+  std::optional<VariableLayout> layout_;
+  std::vector<nanobind::object> trees_;  // of each traced slot's value
+  std::vector<size_t> first_output_;     // of each traced slot
+  nanobind::object program_;             // ClosedJaxpr
+  std::vector<bool> is_exact_;           // of each output: integers and keys
   mutable std::map<std::vector<bool>, Part> parts_;
 };
 

@@ -13,21 +13,20 @@ namespace nnx_wrappers::bridge {
 
 namespace nb = nanobind;
 
-Recipe read_recipe(nb::handle to_linen, bool initializing) {
+Recipe read_recipe(nb::handle to_linen, nb::handle scope, bool initializing) {
   const py::Names& n = py::names();
   Recipe recipe;
   recipe.nnx_class = py::get(to_linen, n.nnx_class);
   recipe.args = nb::tuple(py::get(to_linen, n.args));
-  recipe.kwargs = py::to_dict(py::get(to_linen, n.kwargs));
+  recipe.kwargs = py::get(to_linen, n.kwargs);
   recipe.augment_fn = py::get(to_linen, n.nnx_module_augment_fn);
   recipe.name = py::get(to_linen, n.name);
   recipe.takes_rngs = !nb::cast<bool>(nb::bool_(py::get(to_linen, n.skip_rng)));
   if (!recipe.takes_rngs) return recipe;
-  const nb::object scope = py::get(to_linen, n.scope);
   bool has_default = false;
   for (const nb::object& name : py::elements(py::get(scope, n.rngs))) {
     has_default = has_default || name.equal(n.default_);
-    recipe.streams.push_back({name, flax::abstract_key(scope, name), {}});
+    recipe.streams.push_back({name, flax::key_type(scope, name), {}});
   }
   if (!initializing && !has_default) {
     recipe.streams.push_back({nb::borrow(n.default_), {}, nb::int_(0)});
@@ -36,7 +35,7 @@ Recipe read_recipe(nb::handle to_linen, bool initializing) {
 }
 
 nb::object construct(const Recipe& recipe, const nb::object& rngs) {
-  nb::dict kwargs = py::copy_dict(recipe.kwargs);
+  nb::dict kwargs = py::to_dict(recipe.kwargs);
   if (rngs.is_valid()) kwargs[py::names().rngs] = rngs;
   nb::object module = py::call(recipe.nnx_class, recipe.args, kwargs);
   if (!recipe.augment_fn.is_none()) module = recipe.augment_fn(module, recipe.name);
@@ -52,8 +51,12 @@ nb::object construct(const Recipe& recipe, const nb::object& rngs) {
 
 nb::object recipe_key(const Recipe& recipe, std::string& reason) {
   const flax::Facade& f = flax::facade();
-  nb::dict kwargs = py::copy_dict(recipe.kwargs);
-  if (recipe.takes_rngs) kwargs.attr("pop")(py::names().rngs, nb::none());
+  nb::object kwargs = recipe.kwargs;
+  if (recipe.takes_rngs && py::contains(kwargs, py::names().rngs)) {
+    nb::dict others = py::to_dict(kwargs);
+    PyDict_DelItem(others.ptr(), py::names().rngs.ptr());
+    kwargs = others;
+  }
   nb::list key;
   const auto add = [&](nb::handle value, const char* what) {
     nb::object part = flax::static_key(value, flax::Unknown::kByHash);
@@ -75,7 +78,7 @@ nb::object recipe_key(const Recipe& recipe, std::string& reason) {
   key.append(nb::bool_(recipe.takes_rngs));
   for (const Stream& stream : recipe.streams) {
     key.append(stream.name);
-    key.append(stream.abstract_key.is_valid() ? stream.abstract_key : stream.seed);
+    key.append(stream.key_type.is_valid() ? stream.key_type : stream.seed);
   }
   key.append(f.trace_context());
   key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));

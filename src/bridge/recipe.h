@@ -11,14 +11,14 @@ namespace nnx_wrappers::bridge {
 // One RNG stream that the constructor is given.
 struct Stream {
   nanobind::object name;
-  nanobind::object abstract_key;  // ShapeDtypeStruct of the key; invalid for a seed
-  nanobind::object seed;          // the integer seed of an added 'default' stream
+  nanobind::object key_type;  // (shape, dtype) of the key; invalid for a seed
+  nanobind::object seed;      // the integer seed of an added 'default' stream
 };
 
 struct Recipe {
   nanobind::object nnx_class;
   nanobind::tuple args;
-  nanobind::dict kwargs;
+  nanobind::object kwargs;  // a mapping
   nanobind::object augment_fn;
   nanobind::object name;
   bool takes_rngs = false;
@@ -26,7 +26,7 @@ struct Recipe {
 };
 
 // Reads the fields of a ToLinen and the streams of its scope; draws no key.
-Recipe read_recipe(nanobind::handle to_linen, bool initializing);
+Recipe read_recipe(nanobind::handle to_linen, nanobind::handle scope, bool initializing);
 
 // Runs the constructor and the augment function. `rngs` is an nnx.Rngs, or invalid
 // if the class takes none.

@@ -1,5 +1,6 @@
 #include "nnx_wrappers/rngs.h"
 
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "nnx_wrappers/errors.h"
@@ -36,7 +37,7 @@ nb::dict nnx_rngs_to_linen(nb::handle rngs) {
   if (rngs.is_none()) return keys;
   if (py::is_instance(rngs, f.rngs)) {
     for (const auto& [name, stream] : py::mapping_items(rngs)) keys[name] = stream();
-  } else if (py::is_instance(rngs, f.jax_array)) {
+  } else if (flax::is_jax_array(rngs)) {
     keys[n.params] = rngs;
   } else if (py::is_mapping(rngs)) {
     for (const auto& [name, key] : py::mapping_items(rngs)) keys[name] = key;

@@ -4,6 +4,7 @@
 
 #include "bridge/caches.h"
 #include "bridge/shells.h"
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/static_key.h"
@@ -22,7 +23,7 @@ namespace {
 nb::object shapes_of(nb::handle value) {
   const py::Names& n = py::names();
   const flax::Facade& f = flax::facade();
-  if (py::is_instance(value, f.jax_array)) return py::get(value, n.shape);
+  if (flax::is_jax_array(value)) return py::get(value, n.shape);
   nb::list shapes;
   for (const nb::object& leaf : py::elements(f.tree_flatten(value)[0])) {
     const nb::object shape = py::get_optional(leaf, n.shape);
@@ -81,7 +82,7 @@ nb::object checked_param(nb::handle scope, nb::handle name, nb::handle init_fn,
     return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
   }
   nb::object value = py::get(scope, n.get_variable)(n.params, name);
-  if (unbox && !py::is_instance(value, flax::facade().jax_array)) {
+  if (unbox && !flax::is_jax_array(value)) {
     value = flax::facade().unbox(value);
   }
   const nb::object key = check_key(init_fn, init_args, init_kwargs, value);

@@ -42,7 +42,9 @@ nb::object make_rngs(nb::handle self, bool initializing) {
 
 // As Flax's bridge does it: the constructor runs, initializers and all.
 nb::object construct_live(nb::handle self, Recipe& recipe, bool initializing) {
-  bridge::clone_arguments(recipe.args, recipe.kwargs);
+  nb::dict kwargs = py::to_dict(recipe.kwargs);
+  bridge::clone_arguments(recipe.args, kwargs);
+  recipe.kwargs = kwargs;
   nb::object rngs;
   if (recipe.takes_rngs) rngs = make_rngs(self, initializing);
   return bridge::construct(recipe, rngs);
@@ -62,6 +64,26 @@ std::shared_ptr<const bridge::ConstructionPlan> plan_for(const Recipe& recipe) {
   std::shared_ptr<const bridge::ConstructionPlan> plan =
       bridge::ConstructionPlan::build(recipe, reason);
   return plans.add(key, {std::move(plan), reason}).plan;
+}
+
+// The module of an apply, variables loaded.
+nb::object made_module(nb::handle self, nb::handle scope, Recipe& recipe) {
+  const nb::object variables = py::get(self, py::names().variables);
+  const auto plan = plan_for(recipe);
+  if (plan != nullptr) {
+    if (nb::object module = plan->instantiate(recipe, scope, variables); module.is_valid()) {
+      return module;
+    }
+  }
+  graph::StateTree given = bridge::given_variables(variables);
+  nb::object module;
+  if (plan != nullptr) module = plan->instantiate(recipe, scope, given);
+  if (!module.is_valid()) {
+    module = construct_live(self, recipe, false);
+    given = bridge::given_variables(variables);  // the plan has marked some as used
+  }
+  bridge::load_variables(self, module, given);
+  return module;
 }
 
 nb::object method_of(nb::handle module, nb::handle method) {
@@ -91,6 +113,9 @@ nb::object method_of(nb::handle module, nb::handle method) {
 
 nb::object run(nb::handle module, nb::handle nnx_method, const nb::tuple& args,
                const nb::dict& kwargs) {
+  if (nnx_method.is_none() && PyCallable_Check(module.ptr()) != 0) {
+    return py::call(module, args, kwargs);
+  }
   nb::list positional;
   positional.append(module);
   for (nb::handle arg : args) positional.append(arg);
@@ -132,7 +157,7 @@ bool lies_in(const graph::Path& path, const std::vector<Fresh>& fresh) {
 // constructor; only a ToNNX has them from its first call, so those follow after it.
 nb::object initialize(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
                       const nb::dict& kwargs) {
-  Recipe recipe = bridge::read_recipe(self, true);
+  Recipe recipe = bridge::read_recipe(self, py::get(self, py::names().scope), true);
   const nb::object module = construct_live(self, recipe, true);
   to_linen::update_variables(self, module);
   const std::vector<Fresh> fresh = fresh_to_nnx(module);
@@ -166,21 +191,30 @@ void check_class(nb::handle nnx_class) {
                                                      : "Pass a class like nnx.Linear."});
 }
 
+bool is_inert(nb::handle self, nb::handle name, nb::handle value) {
+  return flax::is_inert(value) && py::dict_get(py::instance_dict(self), name).is(value);
+}
+
+nb::object deep_clone(nb::handle self, nb::handle asked, const nb::dict& updates) {
+  const py::Names& n = py::names();
+  nb::object as_asked = nb::borrow(asked);
+  if (asked.ptr() == Py_False) return as_asked;
+  for (const auto& [name, value] : py::dict_items(updates)) {
+    if (!name.equal(n.parent) && !flax::is_inert(value)) return as_asked;
+  }
+  for (const auto& [name, field] : py::dict_items(py::get(self, n.dataclass_fields))) {
+    if (!name.equal(n.parent) && !flax::is_inert(py::get(self, name))) return as_asked;
+  }
+  return nb::bool_(false);
+}
+
 nb::object call(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
                 const nb::dict& kwargs) {
   const py::Names& n = py::names();
-  if (nb::cast<bool>(nb::bool_(py::get(self, n.is_initializing)()))) {
-    return initialize(self, nnx_method, args, kwargs);
-  }
-  Recipe recipe = bridge::read_recipe(self, false);
-  graph::StateTree given = bridge::given_variables(self);
-  nb::object module;
-  if (const auto plan = plan_for(recipe)) {
-    module = plan->instantiate(recipe, py::get(self, n.scope), given);
-    if (!module.is_valid()) given = bridge::given_variables(self);  // some are marked as used
-  }
-  if (!module.is_valid()) module = construct_live(self, recipe, false);
-  bridge::load_variables(self, module, given);
+  const nb::object scope = py::get(self, n.scope);
+  if (flax::is_initializing_scope(scope)) return initialize(self, nnx_method, args, kwargs);
+  Recipe recipe = bridge::read_recipe(self, scope, false);
+  const nb::object module = made_module(self, scope, recipe);
   nb::object out = run(module, nnx_method, args, kwargs);
   update_variables(self, module);
   return out;

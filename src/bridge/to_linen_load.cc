@@ -4,6 +4,7 @@
 #include "bridge/conflicts.h"
 #include "bridge/to_linen_state.h"
 #include "bridge/to_nnx_state.h"
+#include "bridge/variable_layout.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"
@@ -24,10 +25,6 @@ namespace nb = nanobind;
 namespace {
 
 constexpr const char* kWhere = "ToLinen.apply";
-
-nb::object unboxed(nb::handle leaf) {
-  return flax::is_axis_metadata(leaf) ? py::get(leaf, py::names().unbox)() : nb::borrow(leaf);
-}
 
 std::string collection_list(const std::vector<nb::object>& names) {
   std::string text;
@@ -196,10 +193,9 @@ void warn_unknown(nb::handle nnx_module, const std::vector<graph::Path>& unknown
 
 }  // namespace
 
-graph::StateTree given_variables(nb::handle self) {
-  const nb::object variables = flax::unfreeze(py::get(self, py::names().variables));
+graph::StateTree given_variables(nb::handle variables) {
   graph::StateTree tree;
-  for (const auto& [collection, below] : py::mapping_items(variables)) {
+  for (const auto& [collection, below] : py::mapping_items(flax::unfreeze(variables))) {
     tree.add_collection(collection, below);
   }
   refuse_conflicts(tree, kWhere);

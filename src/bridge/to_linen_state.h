@@ -16,9 +16,9 @@ namespace nnx_wrappers::bridge {
 // the module does not have and builds the modules that are missing on the way there.
 void load_variables(nanobind::handle self, nanobind::handle nnx_module, graph::StateTree& given);
 
-// The variables in the scope of `self` as a tree. Throws ValueError for paths that
+// The variables of a scope as a tree. Throws ValueError for paths that
 // contradict each other.
-graph::StateTree given_variables(nanobind::handle self);
+graph::StateTree given_variables(nanobind::handle variables);
 
 // The value given for one leaf of a module, unboxed, and marked as used; an invalid
 // object if there is none. `collection` is that of the leaf's type, or invalid.

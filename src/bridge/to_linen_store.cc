@@ -2,6 +2,7 @@
 #include <unordered_map>
 
 #include "bridge/to_linen_state.h"
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/variable.h"
 #include "graph/walk.h"
@@ -30,7 +31,7 @@ nb::object collection_for(nb::handle leaf, flax::NodeKind kind, const graph::Pat
   }
   // Values that are no Variable go by their type's name, as in Flax, but under
   // tracing too, and without taking the name from the Variable types.
-  if (py::is_instance(leaf, flax::facade().jax_array)) return nb::str("ArrayImpl");
+  if (flax::is_jax_array(leaf)) return nb::str("ArrayImpl");
   if (kind == flax::NodeKind::kArrayRef) return nb::str("Ref");
   return py::get(leaf.type(), nb::str("__name__"));
 }

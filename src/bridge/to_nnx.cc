@@ -5,6 +5,7 @@
 #include "bridge/shape_check.h"
 #include "bridge/shells.h"
 #include "bridge/to_nnx_state.h"
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"
@@ -44,7 +45,7 @@ nb::object own_rngs(nb::handle rngs) {
   const flax::Facade& f = flax::facade();
   if (rngs.is_none()) return nb::none();
   if (py::is_instance(rngs, f.rngs)) return py::get(rngs, py::names().fork)();
-  if (py::is_instance(rngs, f.jax_array)) return f.rngs(nb::arg("params") = rngs);
+  if (flax::is_jax_array(rngs)) return f.rngs(nb::arg("params") = rngs);
   raise_type_error({"ToNNX, rngs", "nnx.Rngs, a JAX random key or None", py::describe(rngs),
                     "Pass rngs=nnx.Rngs(0), for example."});
 }

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/variable.h"
 #include "py/containers.h"
@@ -42,9 +43,9 @@ nb::object place(nb::handle value, const nb::dict& metadata, Placement placement
   const py::Names& n = py::names();
   const flax::Facade& f = flax::facade();
   nb::object kept = nb::borrow(value);
-  if (placement == Placement::kNever || !py::is_instance(value, f.jax_array)) return kept;
-  const nb::object sharding = py::dict_get(metadata, n.out_sharding);
-  if (!sharding.is_valid() || sharding.is_none()) return kept;
+  if (placement == Placement::kNever || !flax::is_jax_array(value)) return kept;
+  if (!is_placed(metadata)) return kept;
+  const nb::object sharding = metadata[n.out_sharding];
   if (!nb::cast<bool>(nb::bool_(metadata[n.eager_sharding]))) return kept;
   nb::object mesh = py::dict_get(metadata, n.mesh);
   if (!mesh.is_valid()) mesh = nb::none();
@@ -60,7 +61,7 @@ bool flag(const nb::dict& metadata, nb::handle name) {
 }
 
 nb::object in_ref(const nb::object& value, const nb::dict& metadata) {
-  return flag(metadata, py::names().ref) && py::is_instance(value, flax::facade().jax_array)
+  return flag(metadata, py::names().ref) && flax::is_jax_array(value)
              ? nb::object(flax::facade().new_ref(value))
              : value;
 }
@@ -83,8 +84,16 @@ nb::object by_constructor(nb::handle type, nb::handle value, const nb::dict& met
 
 }  // namespace
 
-nb::object variable_from_raw(nb::handle type, nb::handle value) {
-  return variable_from_metadata(type, value, nb::dict());
+nb::dict default_metadata(nb::handle type) {
+  nb::dict metadata;
+  flax::add_required_metadata(metadata);
+  add_class_hooks(type, metadata);
+  return metadata;
+}
+
+bool is_placed(const nb::dict& metadata) {
+  const nb::object sharding = py::dict_get(metadata, py::names().out_sharding);
+  return sharding.is_valid() && !sharding.is_none();
 }
 
 nb::object variable_from_metadata(nb::handle type, nb::handle value, const nb::dict& metadata,

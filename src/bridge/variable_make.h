@@ -3,16 +3,13 @@
 
 #include <nanobind/nanobind.h>
 
-#include <string>
-
 namespace nnx_wrappers::bridge {
 
-// to_nnx_var with the name of the call and the path in errors (`where`).
-nanobind::object make_variable(nanobind::handle collection, nanobind::handle leaf,
-                               const std::string& where);
+// The metadata of a Variable of `type` that is given none.
+nanobind::dict default_metadata(nanobind::handle type);
 
-// A Variable of `type` around a value that carries no metadata.
-nanobind::object variable_from_raw(nanobind::handle type, nanobind::handle value);
+// True if a value with this metadata may have to be moved to a mesh.
+bool is_placed(const nanobind::dict& metadata);
 
 // Whether an annotated value may be moved to the mesh that its annotation finds.
 enum class Placement { kAllowed, kNever };

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "bridge/shells.h"
-#include "bridge/variable_make.h"
+#include "bridge/variable_maker.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/variable.h"
@@ -25,7 +25,7 @@ void require_variable(nb::handle object, const char* where) {
                     "Wrap the value, for example nnx.Param(value)."});
 }
 
-bool is_vanilla(const nb::dict& metadata) {
+bool is_vanilla(nb::handle metadata) {
   for (const auto& [key, value] : py::dict_items(metadata)) {
     if (flax::is_required_metadata(key)) continue;
     const bool is_hooks =
@@ -61,26 +61,16 @@ nb::object linen_box(nb::handle variable, nb::handle box_type, const nb::dict& m
   return py::call(box_type, nb::make_tuple(flax::stored_value(variable)), fields);
 }
 
-// The box's metadata without touching the box: Flax's LogicallyPartitioned empties
-// itself in to_nnx_metadata, so a copy is asked.
-nb::dict metadata_of_box(nb::handle box) {
-  const py::Names& n = py::names();
-  const nb::object copy = flax::facade().copy(box);
-  const nb::object to_metadata = py::get_optional(copy, n.to_nnx_metadata);
-  if (to_metadata.is_valid()) return py::to_dict(to_metadata());
-  return py::copy_dict(py::instance_dict(copy));
-}
-
 }  // namespace
 
 bool is_vanilla_variable(nb::handle variable) {
   require_variable(variable, "is_vanilla_variable");
-  return is_vanilla(flax::metadata(variable));
+  return is_vanilla(flax::metadata_view(variable));
 }
 
 nb::object to_linen_var(nb::handle variable) {
   require_variable(variable, "to_linen_var");
-  const nb::dict metadata = flax::metadata(variable);
+  const nb::dict metadata = flax::metadata_view(variable);
   const nb::object box_type = py::dict_get(metadata, py::names().linen_meta_type);
   if (box_type.is_valid()) return linen_box(variable, box_type, flax::box_metadata(variable));
   if (is_vanilla(metadata)) return flax::stored_value(variable);
@@ -107,50 +97,8 @@ nb::str get_col_name(nb::handle keypath) {
 }
 
 nb::object to_nnx_var(nb::handle collection, nb::handle leaf) {
-  return bridge::make_variable(collection, leaf, "to_nnx_var");
+  const auto where = [] { return std::string("to_nnx_var"); };
+  return bridge::VariableMaker(collection, where).make(leaf, where);
 }
-
-namespace bridge {
-
-nb::object make_variable(nb::handle collection, nb::handle leaf, const std::string& where) {
-  const py::Names& n = py::names();
-  const flax::Facade& f = flax::facade();
-  if (!nb::isinstance<nb::str>(collection)) {
-    raise_type_error({where, "the name of a collection (a str)", py::describe(collection),
-                      "Use 'params', 'batch_stats' or another collection name."});
-  }
-  const nb::object type = flax::type_for_collection(collection);
-  if (!py::is_class(type) || !py::is_subtype(type, f.variable)) {
-    raise_value_error(
-        {where, "a collection registered for an nnx.Variable type",
-         "'" + nb::cast<std::string>(collection) + "', registered for " + py::describe(type),
-         "Register a Variable type with nnx.register_variable_name(name, type, "
-         "overwrite=True)."});
-  }
-  if (py::is_instance(leaf, f.nnx_meta)) {
-    const nb::object box_type = py::get(leaf, n.var_type);
-    if (!box_type.is(type)) {
-      raise_value_error({where,
-                         "a box of " + py::describe(type) + ", the type of collection '" +
-                             nb::cast<std::string>(collection) + "'",
-                         "a box of " + py::describe(box_type),
-                         "Move the leaf to its own collection, or register the type with "
-                         "nnx.register_variable_name."});
-    }
-    return nnx_meta_to_variable(leaf);
-  }
-  if (!flax::is_axis_metadata(leaf)) return variable_from_raw(type, leaf);
-  nb::dict metadata = metadata_of_box(leaf);
-  const nb::object value = py::dict_get(metadata, n.value);
-  if (!value.is_valid()) {
-    raise_value_error({where, "a box with a field 'value'", py::describe(leaf),
-                       "Give the box type a to_nnx_metadata() that returns its value and fields."});
-  }
-  PyDict_DelItem(metadata.ptr(), n.value.ptr());
-  metadata[n.linen_meta_type] = leaf.type();
-  return variable_from_metadata(type, value, metadata);
-}
-
-}  // namespace bridge
 
 }  // namespace nnx_wrappers

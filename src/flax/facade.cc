@@ -122,6 +122,9 @@ Facade load() {
   f.not_initialized_error = make_not_initialized_error(f);
 
   f.jax_array = look_up("jax:Array");
+  f.array_impl = look_up("jax._src.array:ArrayImpl");
+  f.prng_key_array = look_up("jax._src.random.prng:PRNGKeyArray");
+  f.shaped_array = look_up("jax.core:ShapedArray");
   f.numpy_array = look_up("numpy:ndarray");
   f.tracer = look_up("jax.core:Tracer");
   f.dict_key = look_up("jax.tree_util:DictKey");

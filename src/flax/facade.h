@@ -66,6 +66,9 @@ struct Facade {
 
   // jax, numpy and the standard library
   nb::handle jax_array;
+  nb::handle array_impl;      // the class of concrete arrays
+  nb::handle prng_key_array;  // the class of concrete random keys
+  nb::handle shaped_array;    // the abstract value of every array but refs
   nb::handle numpy_array;
   nb::handle tracer;
   nb::handle dict_key;

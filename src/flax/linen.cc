@@ -1,8 +1,13 @@
 #include "flax/linen.h"
 
+#include <algorithm>
+
 #include "flax/facade.h"
+#include "nnx_wrappers/errors.h"
+#include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
+#include "py/recursion.h"
 
 namespace nnx_wrappers::flax {
 
@@ -20,7 +25,15 @@ nb::object innermost_bridge_module() {
 
 bool is_initializing(nb::handle linen_module) {
   const nb::object scope = py::get(linen_module, py::names().scope);
-  return !scope.is_none() && nb::cast<bool>(py::get(linen_module, py::names().is_initializing)());
+  return !scope.is_none() && is_initializing_scope(scope);
+}
+
+bool is_initializing_scope(nb::handle scope) {
+  const py::Names& n = py::names();
+  const nb::object flags = level_dict(py::get(scope, n.flags));
+  if (!flags.is_valid()) throw InternalError("a scope whose flags are no FrozenDict");
+  const nb::object flag = py::dict_get(flags, n.initializing_property);
+  return flag.is_valid() && nb::cast<bool>(nb::bool_(flag));
 }
 
 nb::object enclosing_mutable() {
@@ -38,11 +51,10 @@ bool has_submodule(nb::handle linen_module, nb::handle name) {
   return nb::cast<bool>(children.attr("__contains__")(name));
 }
 
-nb::object abstract_key(nb::handle scope, nb::handle stream) {
-  const nb::object lazy = py::get(scope, py::names().rngs)[stream];
-  const nb::object key = py::get(lazy, nb::str("rng"));
-  return facade().shape_dtype_struct(py::get(key, py::names().shape),
-                                     py::get(key, nb::str("dtype")));
+nb::object key_type(nb::handle scope, nb::handle stream) {
+  const py::Names& n = py::names();
+  const nb::object key = py::get(py::get(scope, n.rngs)[stream], n.rng);
+  return nb::make_tuple(py::get(key, n.shape), py::get(key, n.dtype));
 }
 
 nb::object draw_key(nb::handle scope, nb::handle stream) {
@@ -66,9 +78,36 @@ NoLinenModule::~NoLinenModule() {
   if (PyList_SetSlice(stack_.ptr(), size - 1, size, nullptr) != 0) PyErr_Clear();
 }
 
-bool is_linen_module(nb::handle object) { return py::is_instance(object, facade().linen_module); }
+bool is_inert(nb::handle value) {
+  const py::RecursionGuard guard(" while reading a field of a Linen module");
+  PyObject* ptr = value.ptr();
+  if (ptr == Py_None || PyBool_Check(ptr) || PyUnicode_CheckExact(ptr) || PyLong_CheckExact(ptr) ||
+      PyFloat_CheckExact(ptr) || py::is_class(value) || py::is_function(value) ||
+      value.type().is(facade().partial) || value.type().is(facade().jit_function)) {
+    return true;
+  }
+  if (PyTuple_CheckExact(ptr)) {
+    return std::ranges::all_of(py::elements(value), is_inert);
+  }
+  const nb::object dict = level_dict(value);
+  if (!dict.is_valid() || dict.is(value)) return false;
+  return std::ranges::all_of(py::dict_items(dict),
+                             [](const py::Item& item) { return is_inert(item.second); });
+}
 
-bool is_axis_metadata(nb::handle object) { return py::is_instance(object, facade().axis_metadata); }
+bool is_linen_module(nb::handle object) {
+  return py::is_subtype(object.type(), facade().linen_module);
+}
+
+bool is_axis_metadata(nb::handle object) {
+  return py::is_subtype(object.type(), facade().axis_metadata);
+}
+
+nb::object level_dict(nb::handle level) {
+  if (PyDict_CheckExact(level.ptr())) return nb::borrow(level);
+  if (level.type().is(facade().frozen_dict)) return py::get(level, py::names().frozen_contents);
+  return {};
+}
 
 bool is_level(nb::handle object) {
   return PyDict_Check(object.ptr()) != 0 || py::is_subtype(object.type(), facade().frozen_dict);

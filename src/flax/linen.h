@@ -16,6 +16,9 @@ nb::object innermost_bridge_module();
 // True if `module` is a bound Linen module in `init`.
 bool is_initializing(nb::handle linen_module);
 
+// The same, asked of the scope.
+bool is_initializing_scope(nb::handle scope);
+
 // The `mutable` filter of the context that encloses a call: the bridge module's
 // scope, else the Linen module's scope, else an invalid object.
 nb::object enclosing_mutable();
@@ -23,8 +26,8 @@ nb::object enclosing_mutable();
 // True if the bound Linen module has adopted a submodule of this name.
 bool has_submodule(nb::handle linen_module, nb::handle name);
 
-// The type of a stream's keys in a scope, as a ShapeDtypeStruct.
-nb::object abstract_key(nb::handle scope, nb::handle stream);
+// The type of a stream's keys in a scope: (shape, dtype).
+nb::object key_type(nb::handle scope, nb::handle stream);
 
 // scope.make_rng(stream): the next key of a stream that the scope has.
 nb::object draw_key(nb::handle scope, nb::handle stream);
@@ -44,12 +47,21 @@ class NoLinenModule {
   nb::list stack_;
 };
 
+// True if Linen has nothing to do with a field of this value when it clones or binds a
+// module: no Linen module to adopt in it, and no container to freeze. False where
+// that would take long to tell.
+bool is_inert(nb::handle value);
+
 bool is_linen_module(nb::handle object);
 bool is_axis_metadata(nb::handle object);
 
 // True for a level of a tree of Linen variables: a dict or a FrozenDict. Every other
 // mapping is a value, as in Flax.
 bool is_level(nb::handle object);
+
+// The dict behind a level that is exactly a dict or a FrozenDict, to be read only; an
+// invalid object for everything else.
+nb::object level_dict(nb::handle level);
 
 // A FrozenDict (at any depth) made a plain dict; other objects as they are.
 nb::object unfreeze(nb::handle tree);

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/variable.h"
 #include "nnx_wrappers/errors.h"
@@ -15,17 +16,6 @@ namespace {
 
 bool is_tuple_type(nb::handle type) {
   return py::is_subtype(type, nb::handle(reinterpret_cast<PyObject*>(&PyTuple_Type)));
-}
-
-bool contains(nb::handle dict, nb::handle key) {
-  const int found = PyDict_Contains(dict.ptr(), key.ptr());
-  if (found < 0) throw nb::python_error();
-  return found != 0;
-}
-
-bool is_array(nb::handle object) {
-  const Facade& f = facade();
-  return py::is_instance(object, f.jax_array) || py::is_subtype(object.type(), f.numpy_array);
 }
 
 bool truthy(nb::handle object) {
@@ -126,17 +116,16 @@ NodeKind kind_of(nb::handle object) {
   if (PyTuple_CheckExact(ptr)) return NodeKind::kTuple;
   if (is_variable(object)) return NodeKind::kVariable;
   const nb::handle type = object.type();
-  if (contains(f.graph_registry, type)) {
+  if (py::contains(f.graph_registry, type)) {
     if (is_pytree(object) && py::get(type, py::names().graph_node_flatten).is(f.pytree_flatten)) {
       return NodeKind::kPytree;
     }
     return NodeKind::kGraphNode;
   }
-  if (contains(f.pytree_registry, type) || contains(f.jax_pytree_registry, type) ||
+  if (py::contains(f.pytree_registry, type) || py::contains(f.jax_pytree_registry, type) ||
       is_tuple_type(type)) {
     return NodeKind::kPytreeNode;
   }
-  if (!is_array(object) && PyUnicode_CheckExact(ptr)) return NodeKind::kLeaf;
   return is_array_ref(object) ? NodeKind::kArrayRef : NodeKind::kLeaf;
 }
 

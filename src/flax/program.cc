@@ -1,5 +1,6 @@
 #include "flax/program.h"
 
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "py/containers.h"
 #include "py/names.h"
@@ -14,7 +15,7 @@ nb::object trace_program(const nb::object& function, const nb::tuple& abstract_i
 std::string_view unsound(nb::handle program) {
   if (nb::len(nb::object(program.attr("effects"))) != 0) return "a constructor with effects";
   for (const nb::object& constant : py::elements(program.attr("consts"))) {
-    if (py::is_instance(constant, facade().tracer)) {
+    if (is_tracer(constant)) {
       return "a constructor that uses values of an outer trace";
     }
   }
@@ -45,7 +46,7 @@ std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& in
   const Facade& f = facade();
   std::vector<nb::object> outputs = py::elements(py::call(function, inputs, nb::dict()));
   for (nb::object& output : outputs) {
-    if (!py::is_instance(output, f.jax_array)) output = f.asarray(output);
+    if (!is_jax_array(output)) output = f.asarray(output);
   }
   return outputs;
 }
@@ -64,7 +65,7 @@ std::vector<nb::object> evaluate_now(const nb::object& function) {
 }
 
 nb::object copied_value(nb::handle value) {
-  if (py::is_instance(value, facade().jax_array)) return nb::borrow(value);
+  if (is_jax_array(value)) return nb::borrow(value);
   if (py::is_subtype(value.type(), facade().numpy_array)) return value.attr("copy")();
   const nb::object flattened = facade().tree_flatten(value);
   nb::list leaves;

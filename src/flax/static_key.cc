@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "flax/facade.h"
+#include "flax/linen.h"
 #include "flax/node.h"
 #include "py/containers.h"
 #include "py/names.h"
@@ -134,7 +135,7 @@ nb::object static_key(nb::handle object, Unknown unknown) {
                    items_key(py::dict_items(py::get(object, nb::str("keywords"))), unknown)});
   }
   if (type.is(f.frozen_dict))
-    return tagged("frozen", {items_key(py::mapping_items(object), unknown)});
+    return tagged("frozen", {items_key(py::dict_items(level_dict(object)), unknown)});
   if (type.is(f.partition_spec) || py::is_subtype(type, f.enum_type) ||
       py::is_subtype(type, f.numpy_dtype)) {
     return nb::make_tuple(type, object);

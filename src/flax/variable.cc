@@ -1,5 +1,6 @@
 #include "flax/variable.h"
 
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
@@ -33,25 +34,21 @@ nb::object variable_type(nb::handle variable) {
   return py::get(variable, py::names().var_type);
 }
 
-bool is_array_ref(nb::handle object) { return nb::cast<bool>(facade().is_array_ref(object)); }
-
 nb::object raw_value(nb::handle variable) {
   if (is_plain_variable(variable)) return py::get(variable, py::names().raw_value);
   return py::get(variable, py::names().get_raw_value)();
 }
 
 nb::object stored_value(nb::handle variable) {
-  const Facade& f = facade();
   nb::object value = deref(raw_value(variable));
-  if (py::is_instance(value, f.jax_array)) return value;
-  const nb::object flattened = f.tree_flatten(value);
+  if (is_jax_array(value)) return value;
+  const nb::object flattened = facade().tree_flatten(value);
   return flattened[1].attr("unflatten")(flattened[0]);
 }
 
 void store_value(nb::handle variable, nb::handle value) {
-  const Facade& f = facade();
   const nb::object current = raw_value(variable);
-  if (is_array_ref(current) && (py::is_instance(value, f.jax_array) || is_array_ref(value))) {
+  if (is_array_ref(current) && (is_jax_array(value) || is_array_ref(value))) {
     nb::object array = deref(nb::borrow(value));
     current[nb::ellipsis()] = array;
     return;
@@ -61,6 +58,12 @@ void store_value(nb::handle variable, nb::handle value) {
 
 nb::dict metadata(nb::handle variable) {
   return nb::cast<nb::dict>(py::get(variable, py::names().get_metadata)());
+}
+
+nb::dict metadata_view(nb::handle variable) {
+  return is_plain_variable(variable)
+             ? nb::cast<nb::dict>(py::get(variable, py::names().var_metadata))
+             : metadata(variable);
 }
 
 nb::dict box_metadata(nb::handle variable) {
@@ -117,6 +120,17 @@ nb::object collection_of_or_register(nb::handle type, const std::string& where) 
 
 bool has_own_init(nb::handle type) {
   return !py::get(type, py::names().init_dunder).is(facade().variable_init);
+}
+
+bool is_made_of_parts(nb::handle type, const nb::dict& metadata) {
+  const py::Names& n = py::names();
+  for (nb::handle name : {n.hijax, n.ref}) {
+    if (!metadata.contains(name) || nb::cast<bool>(nb::bool_(metadata[name]))) return false;
+  }
+  const auto function_of = [&](nb::handle owner) {
+    return py::get(py::get(owner, n.from_metadata), nb::str("__func__"));
+  };
+  return function_of(type).is(function_of(facade().variable));
 }
 
 nb::object new_variable(nb::handle type, nb::handle value, const nb::dict& metadata) {

@@ -18,9 +18,6 @@ bool is_plain_variable(nb::handle object);
 // The Variable class; for a hijax variable the class it stands for.
 nb::object variable_type(nb::handle variable);
 
-// True for a jax.Ref (array ref), traced ones included.
-bool is_array_ref(nb::handle object);
-
 // The value as stored: no get hook runs, an array ref is read, the containers of
 // a pytree are copied (as Variable.get_value does), arrays are not.
 nb::object stored_value(nb::handle variable);
@@ -34,6 +31,9 @@ void store_value(nb::handle variable, nb::handle value);
 
 // A copy of the metadata, the three required entries included.
 nb::dict metadata(nb::handle variable);
+
+// The metadata, to be read only: the Variable's own dict where it has one.
+nb::dict metadata_view(nb::handle variable);
 
 // The metadata as Flax's bridge of the installed version puts it into a box.
 nb::dict box_metadata(nb::handle variable);
@@ -58,6 +58,10 @@ nb::object collection_of_or_register(nb::handle type, const std::string& where);
 // True where a call may have to convert by Flax's own constructor because the
 // class has an __init__ of its own.
 bool has_own_init(nb::handle type);
+
+// True if such a Variable is nothing but its value, its metadata and its trace state:
+// no hijax variable, no array ref, no from_metadata of the class's own.
+bool is_made_of_parts(nb::handle type, const nb::dict& metadata);
 
 // A Variable of `type` with exactly this value and metadata: no create hook, no
 // sharding. `metadata` must hold hijax, ref and eager_sharding.

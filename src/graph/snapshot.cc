@@ -1,5 +1,6 @@
 #include "graph/snapshot.h"
 
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/variable.h"
 #include "graph/walk.h"

@@ -3,6 +3,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/instance.h"
 #include "flax/variable.h"
@@ -76,7 +77,7 @@ class Capture {
   size_t add_slot(nb::object type, nb::handle value) {
     bool traced = false;
     for (const nb::object& leaf : py::elements(flax::facade().tree_flatten(value)[0])) {
-      traced = traced || py::is_instance(leaf, flax::facade().tracer);
+      traced = traced || flax::is_tracer(leaf);
       if (flax::is_array_ref(leaf)) refuse("an array ref");
     }
     made_.slots_.push_back({path_, std::move(type), traced ? nb::object() : nb::borrow(value)});

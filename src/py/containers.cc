@@ -82,6 +82,12 @@ nb::object dict_get(nb::handle dict, nb::handle key) {
   return nb::borrow(value);
 }
 
+bool contains(nb::handle container, nb::handle key) {
+  const int found = PySequence_Contains(container.ptr(), key.ptr());
+  if (found < 0) throw nb::python_error();
+  return found != 0;
+}
+
 bool is_mapping(nb::handle object) {
   if (PyDict_Check(object.ptr())) return true;
   // Always imported by the interpreter itself; immortal like the interned names.

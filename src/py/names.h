@@ -12,13 +12,18 @@ namespace nnx_wrappers::py {
   X(call_dunder, "__call__")                        \
   X(capture_intermediates, "capture_intermediates") \
   X(args, "args")                                   \
+  X(aval, "aval")                                   \
   X(children, "children")                           \
+  X(dataclass_fields, "__dataclass_fields__")       \
   X(default_, "default")                            \
   X(eager_sharding, "eager_sharding")               \
+  X(dtype, "dtype")                                 \
+  X(flags, "flags")                                 \
   X(flatten, "flatten")                             \
   X(fork, "fork")                                   \
   X(from_metadata, "from_metadata")                 \
   X(from_nnx_metadata, "from_nnx_metadata")         \
+  X(frozen_contents, "_dict")                       \
   X(func, "func")                                   \
   X(get_variable, "get_variable")                   \
   X(has_variable, "has_variable")                   \
@@ -53,6 +58,7 @@ namespace nnx_wrappers::py {
   X(out_sharding, "out_sharding")                   \
   X(param, "param")                                 \
   X(params, "params")                               \
+  X(parent, "parent")                               \
   X(partition_name, "partition_name")               \
   X(put_variable, "put_variable")                   \
   X(pytree_nodes, "_pytree__nodes")                 \
@@ -61,6 +67,7 @@ namespace nnx_wrappers::py {
   X(ref, "ref")                                     \
   X(remove_axis, "remove_axis")                     \
   X(replace, "replace")                             \
+  X(rng, "rng")                                     \
   X(rngs, "rngs")                                   \
   X(scope, "scope")                                 \
   X(self_dunder, "__self__")                        \

@@ -76,6 +76,13 @@ bool is_subtype(nb::handle type, nb::handle base) {
 
 bool is_class(nb::handle object) { return PyType_Check(object.ptr()) != 0; }
 
+bool is_function(nb::handle object) {
+  // Immortal, as the type of every function of this library.
+  static const nb::handle nanobind_function = nb::cpp_function([] {}).type();
+  return PyFunction_Check(object.ptr()) != 0 || PyCFunction_Check(object.ptr()) != 0 ||
+         object.type().is(nanobind_function);
+}
+
 bool equal(nb::handle left, nb::handle right) {
   const int result = PyObject_RichCompareBool(left.ptr(), right.ptr(), Py_EQ);
   if (result < 0) throw nb::python_error();

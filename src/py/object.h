@@ -49,6 +49,10 @@ bool is_subtype(nb::handle type, nb::handle base);
 // True if `object` is a class.
 bool is_class(nb::handle object);
 
+// True for a function written in Python, in C, or with nanobind; not for methods of
+// Python objects and other callables.
+bool is_function(nb::handle object);
+
 // `left == right` as Python sees it.
 bool equal(nb::handle left, nb::handle right);
 
