@@ -2,13 +2,46 @@
 
 import typing as tp
 
+import jax
 from flax import core, linen
 
 from nnx_wrappers import _core
 
 
+class PutOffKey:
+    """The next key of a stream, drawn when it is asked for."""
+
+    __slots__ = ("count", "drawn", "key", "made_in")
+
+    def __init__(self, key: jax.Array, count: jax.Array, made_in: tp.Any) -> None:
+        self.key = key
+        self.count = count
+        self.made_in = made_in
+        self.drawn: jax.Array | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.key.shape
+
+    @property
+    def dtype(self) -> tp.Any:
+        return self.key.dtype
+
+
 class CheckedScope(core.Scope):
-    """A scope that remembers which parameters have passed Flax's shape check."""
+    """A scope that remembers which parameters have passed Flax's shape check.
+
+    Its keys may be put off: whoever looks at `rngs` draws them. Flax's own methods look
+    there to hand them on, so they run on the scope as one of the class `core.Scope`.
+    """
+
+    @property
+    def rngs(self) -> tp.Any:
+        return _core.scope_rngs(self)
+
+    @rngs.setter
+    def rngs(self, value: tp.Any) -> None:
+        self.__dict__["rngs"] = value
 
     def param(
         self,
@@ -21,14 +54,25 @@ class CheckedScope(core.Scope):
         return _core.checked_param(self, name, init_fn, init_args, unbox, init_kwargs)
 
     def push(self, name: str | None = None, prefix: str = "", reuse: bool = False) -> core.Scope:
-        scope = super().push(name, prefix, reuse)
+        scope = _as_plain_scope(self, core.Scope.push, name, prefix, reuse)
         scope.__class__ = CheckedScope
         return scope
 
     def rewound(self, rewind_rngs: bool = False) -> core.Scope:
-        scope = super().rewound(rewind_rngs)
+        scope = _as_plain_scope(self, core.Scope.rewound, rewind_rngs)
         scope.__class__ = CheckedScope
         return scope
+
+    def has_rng(self, name: str) -> bool:
+        return _as_plain_scope(self, core.Scope.has_rng, name)
+
+
+def _as_plain_scope(scope: core.Scope, method: tp.Callable[..., tp.Any], *args: tp.Any) -> tp.Any:
+    scope.__class__ = core.Scope
+    try:
+        return method(scope, *args)
+    finally:
+        scope.__class__ = CheckedScope
 
 
 class ScopedClone:
@@ -42,4 +86,5 @@ class ScopedClone:
         parent.__class__ = CheckedScope
         if self.initializing:
             parent.flags = parent.flags.copy({"initializing": True})
-        return self.module.clone(parent=parent, **kwargs)
+        deep = _core.to_linen_deep_clone(self.module, kwargs.pop("_deep_clone", False), kwargs)
+        return self.module.clone(parent=parent, _deep_clone=deep, **kwargs)

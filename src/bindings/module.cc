@@ -4,6 +4,7 @@
 
 #include "bindings/docs.h"
 #include "bindings/signatures.h"
+#include "bridge/put_off_keys.h"
 #include "bridge/shape_check.h"
 #include "nnx_wrappers/nnx_wrappers.h"
 
@@ -101,6 +102,8 @@ void bind_shells(nb::module_& m) {
   m.def("checked_param", &nw::bridge::checked_param, nb::arg("scope"), nb::arg("name"),
         nb::arg("init_fn"), nb::arg("init_args"), nb::arg("unbox"), nb::arg("init_kwargs"),
         nb::sig(signatures::kCheckedParam));
+
+  m.def("scope_rngs", &nw::bridge::scope_rngs, nb::arg("scope"), nb::sig(signatures::kScopeRngs));
 
   m.def("functional_init", &nw::functional_init, nb::arg("self"), nb::arg("rngs").none(),
         nb::sig(signatures::kFunctionalInit));

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "bridge/construction_plan.h"
+#include "flax/static_key.h"
 #include "nnx_wrappers/caches.h"
 #include "py/containers.h"
 
@@ -73,6 +74,7 @@ void PlanCache::clear() {
 }
 
 void Caches::clear() {
+  flax::forget_keys();
   passed_shape_checks_.clear();
   plans_.clear();
 }

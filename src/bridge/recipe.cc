@@ -24,7 +24,7 @@ Recipe read_recipe(nb::handle to_linen, nb::handle scope, bool initializing) {
   recipe.takes_rngs = !nb::cast<bool>(nb::bool_(py::get(to_linen, n.skip_rng)));
   if (!recipe.takes_rngs) return recipe;
   bool has_default = false;
-  for (const nb::object& name : py::elements(py::get(scope, n.rngs))) {
+  for (const nb::object& name : py::elements(flax::undrawn_rngs(scope))) {
     has_default = has_default || name.equal(n.default_);
     recipe.streams.push_back({name, flax::key_type(scope, name), {}});
   }
@@ -80,7 +80,7 @@ nb::object recipe_key(const Recipe& recipe, std::string& reason) {
     key.append(stream.name);
     key.append(stream.key_type.is_valid() ? stream.key_type : stream.seed);
   }
-  key.append(f.trace_context());
+  key.append(flax::trace_context_key());
   key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));
   key.append(f.using_eager_sharding());
   const nb::object defaults = f.var_defaults();

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "bridge/caches.h"
+#include "bridge/put_off_keys.h"
 #include "bridge/shells.h"
 #include "flax/array.h"
 #include "flax/facade.h"
@@ -40,11 +41,11 @@ nb::object check_key(nb::handle init_fn, const nb::tuple& init_args, const nb::d
   if (!function.is_valid()) return {};
   nb::object args = flax::static_key(init_args);
   if (!args.is_valid()) return {};
-  nb::object kwargs = flax::static_key(flax::facade().frozen_dict(init_kwargs));
+  nb::object kwargs = flax::static_key_of_keywords(init_kwargs);
   if (!kwargs.is_valid()) return {};
   nb::object shapes = shapes_of(value);
   if (!shapes.is_valid()) return {};
-  return nb::make_tuple(function, args, kwargs, shapes, flax::facade().trace_context());
+  return nb::make_tuple(function, args, kwargs, shapes, flax::trace_context_key());
 }
 
 nb::object by_flax(nb::handle scope, nb::handle name, nb::handle init_fn,
@@ -78,10 +79,9 @@ nb::object method_of(nb::handle linen_module, nb::handle method) {
 nb::object checked_param(nb::handle scope, nb::handle name, nb::handle init_fn,
                          const nb::tuple& init_args, bool unbox, const nb::dict& init_kwargs) {
   const py::Names& n = py::names();
-  if (!nb::cast<bool>(py::get(scope, n.has_variable)(n.params, name))) {
-    return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
-  }
-  nb::object value = py::get(scope, n.get_variable)(n.params, name);
+  // The scope itself stands for "missing": no variable is a scope.
+  nb::object value = py::get(scope, n.get_variable)(n.params, name, scope);
+  if (value.is(scope)) return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
   if (unbox && !flax::is_jax_array(value)) {
     value = flax::facade().unbox(value);
   }
@@ -106,7 +106,8 @@ nb::object apply_linen(nb::handle linen_module, const LinenCall& call, const nb:
   positional.append(call.variables);
   for (nb::handle arg : args) positional.append(arg);
   given[n.rngs] = call.rngs;
-  if (!function.is_valid()) {  // a submodule by name: Linen's own way
+  if (!function.is_valid()) {  // a submodule by name: Linen's own way, in a scope of its own
+    given[n.rngs] = drawn(nb::cast<nb::dict>(call.rngs));
     given[n.method] = call.method;
     given[n.mutable_] = call.mutable_;
     return py::call(py::get(linen_module, n.apply), nb::tuple(positional), given);

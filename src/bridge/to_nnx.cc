@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "bridge/put_off_keys.h"
 #include "bridge/shape_check.h"
 #include "bridge/shells.h"
 #include "bridge/to_nnx_state.h"
@@ -160,7 +161,7 @@ nb::object call(nb::handle self, const nb::tuple& args, const nb::dict& kwargs,
   return graph::all_or_nothing(before, [&] {
     nb::dict keys;
     try {
-      keys = nnx_rngs_to_linen(source);
+      keys = initializing ? nnx_rngs_to_linen(source) : bridge::put_off_keys(source);
       return run_linen(self, linen_module, keys, initializing, args, kwargs, options);
     } catch (nb::python_error& error) {
       const flax::Facade& f = flax::facade();

@@ -107,6 +107,7 @@ Facade load() {
   f.linen_apply = look_up("flax.linen:apply");
   f.unbound_function = look_up("flax.linen.module:_get_unbound_fn");
   f.scope = look_up("flax.core:Scope");
+  f.lazy_rng = look_up("flax.core.scope:LazyRng");
   f.linen_context = look_up("flax.linen.module:_context");
   f.axis_metadata = look_up("flax.core.meta:AxisMetadata");
   f.partitioned = look_up("flax.core.meta:Partitioned");
@@ -148,6 +149,7 @@ Facade load() {
   f.closed_jaxpr = look_up("jax.extend.core:ClosedJaxpr");
   f.jaxpr_as_fun = look_up("jax.extend.core:jaxpr_as_fun");
   f.jit = look_up("jax:jit");
+  f.fold_in = look_up("jax.random:fold_in");
   f.compile_time_eval = look_up("jax:ensure_compile_time_eval");
   f.asarray = look_up("jax.numpy:asarray");
   f.issubdtype = look_up("jax.numpy:issubdtype");

@@ -50,6 +50,7 @@ struct Facade {
   nb::handle linen_apply;       // flax.linen.apply
   nb::handle unbound_function;  // flax.linen.module._get_unbound_fn
   nb::handle scope;             // class flax.core.Scope
+  nb::handle lazy_rng;          // class flax.core.scope.LazyRng
   nb::handle linen_context;     // the dynamic context of linen.module
   nb::handle axis_metadata;
   nb::handle partitioned;
@@ -88,6 +89,7 @@ struct Facade {
   nb::handle closed_jaxpr;
   nb::handle jaxpr_as_fun;
   nb::handle jit;
+  nb::handle fold_in;            // jax.random.fold_in
   nb::handle compile_time_eval;  // jax.ensure_compile_time_eval
   nb::handle asarray;
   nb::handle issubdtype;

@@ -51,9 +51,11 @@ bool has_submodule(nb::handle linen_module, nb::handle name) {
   return nb::cast<bool>(children.attr("__contains__")(name));
 }
 
+nb::object undrawn_rngs(nb::handle scope) { return py::instance_dict(scope)[py::names().rngs]; }
+
 nb::object key_type(nb::handle scope, nb::handle stream) {
   const py::Names& n = py::names();
-  const nb::object key = py::get(py::get(scope, n.rngs)[stream], n.rng);
+  const nb::object key = py::get(undrawn_rngs(scope)[stream], n.rng);
   return nb::make_tuple(py::get(key, n.shape), py::get(key, n.dtype));
 }
 

@@ -26,7 +26,10 @@ nb::object enclosing_mutable();
 // True if the bound Linen module has adopted a submodule of this name.
 bool has_submodule(nb::handle linen_module, nb::handle name);
 
-// The type of a stream's keys in a scope: (shape, dtype).
+// The dict of streams of a scope as it stands: a scope of ToNNX draws no key for it.
+nb::object undrawn_rngs(nb::handle scope);
+
+// The type of a stream's keys in a scope: (shape, dtype). Draws no key.
 nb::object key_type(nb::handle scope, nb::handle stream);
 
 // scope.make_rng(stream): the next key of a stream that the scope has.

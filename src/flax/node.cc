@@ -54,18 +54,27 @@ void append(std::vector<Child>& children, nb::object key, nb::object value, bool
   children.push_back({std::move(key), std::move(value), kind});
 }
 
+// Which attributes are data, as a dict to be read only.
+nb::dict data_names_of(nb::handle node) {
+  const nb::object names = py::get(node, py::names().pytree_nodes);
+  if (names.type().is(facade().hashable_mapping)) {
+    nb::object contents = py::get(names, py::names().mapping_contents);
+    if (PyDict_CheckExact(contents.ptr()) != 0) return nb::borrow<nb::dict>(contents);
+  }
+  return py::to_dict(names);
+}
+
 std::vector<Child> pytree_children(nb::handle node) {
   const py::Names& n = py::names();
   const bool tagged = truthy(py::get(node, n.is_pytree));
   const bool has_int_keys = truthy(py::get(node, n.has_int_keys));
-  const nb::object data_names = tagged ? py::get(node, n.pytree_nodes) : nb::none();
+  const nb::object data_names = tagged ? data_names_of(node) : nb::object();
   std::vector<py::Item> items;
   for (auto& [name, value] : py::dict_items(py::instance_dict(node))) {
     if (name.is(n.pytree_state)) continue;  // flags, never state
     if (tagged) {
-      const bool is_data =
-          PyMapping_HasKey(data_names.ptr(), name.ptr()) != 0 && truthy(data_names[name]);
-      if (!is_data) continue;
+      const nb::object is_data = py::dict_get(data_names, name);
+      if (!is_data.is_valid() || !truthy(is_data)) continue;
     }
     items.emplace_back(path_key(name, has_int_keys), std::move(value));
   }

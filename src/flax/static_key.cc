@@ -1,6 +1,8 @@
 #include "flax/static_key.h"
 
 #include <initializer_list>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "flax/facade.h"
@@ -63,33 +65,124 @@ nb::object items_key(const std::vector<py::Item>& items, Unknown unknown) {
   return nb::tuple(keys);
 }
 
-nb::object function_key(nb::handle function, Unknown unknown) {
-  const nb::object closure = py::get(function, nb::str("__closure__"));
-  if (closure.is_none()) return weak(function);
-  std::vector<nb::object> cells;
-  for (const nb::object& cell : py::elements(closure)) {
-    try {
-      cells.push_back(py::get(cell, nb::str("cell_contents")));
-    } catch (nb::python_error& error) {
-      if (!error.matches(PyExc_ValueError)) throw;
-      return {};  // an empty cell: the function is still being defined
+// Objects that never change and hold nothing that does.
+bool is_atomic(nb::handle object) {
+  PyObject* ptr = object.ptr();
+  if (PyTuple_CheckExact(ptr)) {
+    for (Py_ssize_t i = 0; i < PyTuple_Size(ptr); ++i) {
+      if (!is_atomic(PyTuple_GetItem(ptr, i))) return false;
+    }
+    return true;
+  }
+  return ptr == Py_None || py::is_class(object) ||
+         is_exactly_one_of(object, {&PyBool_Type, &PyLong_Type, &PyFloat_Type, &PyUnicode_Type,
+                                    &PyBytes_Type, &PyCFunction_Type});
+}
+
+// What a function is made of: its code, its defaults, and what it closes over.
+struct FunctionParts {
+  std::vector<nb::object> parts;
+  bool is_complete = true;  // false: an empty cell, the function is still being defined
+  bool is_atomic = true;
+
+  explicit FunctionParts(nb::handle function) {
+    const py::Names& n = py::names();
+    for (nb::handle name : {n.code_dunder, n.defaults_dunder, n.kwdefaults_dunder}) {
+      parts.push_back(py::get(function, name));
+    }
+    for (const nb::object& cell : py::elements(py::get(function, n.closure_dunder))) {
+      parts.push_back(py::cell_contents(cell));
+      is_complete = is_complete && parts.back().is_valid();
+    }
+    for (size_t i = 1; is_complete && i < parts.size(); ++i) {
+      is_atomic = is_atomic && flax::is_atomic(parts[i]);
     }
   }
-  const nb::object keyword_defaults = py::get(function, nb::str("__kwdefaults__"));
-  nb::object keywords = nb::make_tuple();
-  if (!keyword_defaults.is_none()) keywords = items_key(py::dict_items(keyword_defaults), unknown);
-  return tagged("function",
-                {py::get(function, nb::str("__code__")), keys_of(cells, unknown),
-                 static_key(py::get(function, nb::str("__defaults__")), unknown), keywords});
+
+  nb::object key(Unknown unknown) const {
+    if (!is_complete) return {};
+    nb::object keywords = nb::make_tuple();
+    if (!parts[2].is_none()) keywords = items_key(py::dict_items(parts[2]), unknown);
+    const std::vector<nb::object> cells(parts.begin() + 3, parts.end());
+    // Weak, since hashing code takes long and a weak reference does it once.
+    return tagged("function", {weak(parts[0]), keys_of(cells, unknown),
+                               static_key(parts[1], unknown), keywords});
+  }
+
+  // True if `function` is still made of the same objects.
+  bool are_of(nb::handle function) const {
+    const py::Names& n = py::names();
+    size_t next = 0;
+    for (nb::handle name : {n.code_dunder, n.defaults_dunder, n.kwdefaults_dunder}) {
+      if (!py::get(function, name).is(parts[next++])) return false;
+    }
+    const nb::object closure = py::get(function, n.closure_dunder);
+    if (closure.is_none() || parts.size() != next + nb::len(closure)) return false;
+    for (Py_ssize_t i = 0; next < parts.size(); ++i) {
+      const nb::object contents = py::cell_contents(PyTuple_GetItem(closure.ptr(), i));
+      if (!contents.is_valid() || !contents.is(parts[next++])) return false;
+    }
+    return true;
+  }
+};
+
+struct KnownFunction {
+  nb::object reference;  // weak
+  FunctionParts parts;
+  nb::object key;
+};
+
+// What is remembered between keys.
+struct Memory {
+  static constexpr size_t kMost = 4096;  // entries of a table; when full it forgets all
+  std::unordered_map<PyObject*, KnownFunction> functions;
+  nb::dict tokens;  // long key -> short key
+  long next = 0;    // no token is used twice, so old ones stay unequal
+  nb::object context;
+  nb::object context_key;
+};
+
+Memory& memory() {
+  static auto* const memory = new Memory();  // immortal: holds Python objects
+  return *memory;
+}
+
+// A short key that equals another only if the long ones are equal.
+nb::object interned(const nb::object& key) {
+  if (!key.is_valid()) return {};
+  nb::object token = py::dict_get(memory().tokens, key);
+  if (token.is_valid()) return token;
+  if (memory().tokens.size() >= Memory::kMost) forget_keys();
+  token = nb::make_tuple("token", memory().next++);
+  memory().tokens[key] = token;
+  return token;
+}
+
+nb::object function_key(nb::handle function, Unknown unknown) {
+  if (py::get(function, py::names().closure_dunder).is_none()) return weak(function);
+  auto& known = memory().functions;
+  const nb::object reference = weak(function);
+  const auto found = known.find(function.ptr());
+  // A dead function's reference never equals that of another at its address.
+  if (found != known.end() && found->second.reference.is(reference) &&
+      found->second.parts.are_of(function)) {
+    return found->second.key;
+  }
+  FunctionParts parts(function);
+  if (!parts.is_complete || !parts.is_atomic) return parts.key(unknown);
+  nb::object key = interned(parts.key(unknown));
+  if (known.size() >= Memory::kMost) forget_keys();
+  known.insert_or_assign(function.ptr(), KnownFunction{reference, std::move(parts), key});
+  return key;
 }
 
 nb::object linen_module_key(nb::handle module, Unknown unknown) {
   if (unknown == Unknown::kByHash && !py::get(module, py::names().scope).is_none()) return {};
   const py::Names& n = py::names();
-  const nb::object fields = py::get(module, nb::str("__dataclass_fields__"));
+  const nb::object fields = py::get(module, n.dataclass_fields);
   nb::list keys;
   for (const auto& [name, field] : py::mapping_items(fields)) {
-    if (name.equal(nb::str("parent")) || name.equal(n.name)) continue;
+    if (name.equal(n.parent) || name.equal(n.name)) continue;
     nb::object key = static_key(py::get(module, name), unknown);
     if (!key.is_valid()) return {};
     keys.append(nb::make_tuple(name, key));
@@ -103,15 +196,13 @@ nb::object static_key(nb::handle object, Unknown unknown) {
   const py::RecursionGuard guard(" while reading static arguments");
   const Facade& f = facade();
   PyObject* ptr = object.ptr();
-  if (object.is_none() || ptr == Py_True || ptr == Py_False || ptr == Py_Ellipsis ||
-      is_exactly_one_of(object, {&PyUnicode_Type})) {
+  if (object.is_none() || ptr == Py_Ellipsis ||
+      is_exactly_one_of(object, {&PyUnicode_Type, &PyLong_Type})) {
     return nb::borrow(object);
   }
-  if (is_exactly_one_of(object, {&PyLong_Type, &PyFloat_Type, &PyComplex_Type, &PyBytes_Type})) {
+  if (is_exactly_one_of(object, {&PyBool_Type, &PyFloat_Type, &PyComplex_Type, &PyBytes_Type})) {
     // repr tells 0.0 from -0.0, and equals itself for nan.
-    const bool is_float = is_exactly_one_of(object, {&PyFloat_Type, &PyComplex_Type});
-    return nb::make_tuple(object.type(),
-                          is_float ? nb::object(nb::repr(object)) : nb::borrow(object));
+    return nb::make_tuple(object.type(), nb::repr(object));
   }
   if (py::is_class(object)) return weak(object);
   if (is_exactly_one_of(object, {&PyTuple_Type})) return keys_of(py::elements(object), unknown);
@@ -135,7 +226,7 @@ nb::object static_key(nb::handle object, Unknown unknown) {
                    items_key(py::dict_items(py::get(object, nb::str("keywords"))), unknown)});
   }
   if (type.is(f.frozen_dict))
-    return tagged("frozen", {items_key(py::dict_items(level_dict(object)), unknown)});
+    return static_key_of_keywords(nb::cast<nb::dict>(level_dict(object)), unknown);
   if (type.is(f.partition_spec) || py::is_subtype(type, f.enum_type) ||
       py::is_subtype(type, f.numpy_dtype)) {
     return nb::make_tuple(type, object);
@@ -151,6 +242,32 @@ nb::object static_key(nb::handle object, Unknown unknown) {
     return {};
   }
   return nb::make_tuple(type, object);
+}
+
+nb::object trace_context_key() {
+  // Asked for all the time, and nearly always the same: comparing is cheaper than
+  // hashing, which runs Python code of the enums inside.
+  const nb::object context = facade().trace_context();
+  const nb::object last = memory().context;
+  if (!last.is_valid() || !py::equal(last, context)) {
+    nb::object key = interned(context);
+    memory().context = context;
+    memory().context_key = std::move(key);
+  }
+  return memory().context_key;
+}
+
+nb::object static_key_of_keywords(const nb::dict& keywords, Unknown unknown) {
+  if (keywords.size() == 0) return nb::make_tuple();
+  return tagged("frozen", {items_key(py::dict_items(keywords), unknown)});
+}
+
+void forget_keys() {
+  // What the entries own dies after the tables are empty: destructors may call us.
+  const auto functions = std::exchange(memory().functions, {});
+  const nb::dict tokens = std::exchange(memory().tokens, nb::dict());
+  const nb::object context = std::exchange(memory().context, {});
+  memory().context_key = {};
 }
 
 }  // namespace nnx_wrappers::flax

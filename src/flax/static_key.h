@@ -28,4 +28,14 @@ enum class Unknown {
 // equals another key once they are gone.
 nb::object static_key(nb::handle object, Unknown unknown = Unknown::kRefuse);
 
+// The key of keyword arguments, as that of a FrozenDict with these items.
+nb::object static_key_of_keywords(const nb::dict& keywords, Unknown unknown = Unknown::kRefuse);
+
+// JAX's trace context (x64, PRNG implementation, mesh, ...) as a key.
+nb::object trace_context_key();
+
+// Forgets what is remembered to make keys faster: those of functions with closures,
+// while what they close over stays the same objects, and of the last trace context.
+void forget_keys();
+
 }  // namespace nnx_wrappers::flax

@@ -29,6 +29,16 @@ bool is_variable(nb::handle object) {
   return py::is_subtype(type, f.tracer) && py::is_instance(object, f.variable);
 }
 
+bool is_bare_variable(nb::handle object) {
+  if (!is_plain_variable(object) || is_array_ref(raw_value(object))) return false;
+  for (const auto& [name, value] : py::dict_items(metadata_view(object))) {
+    const bool is_hook =
+        nb::isinstance<nb::str>(name) && nb::cast<std::string>(nb::str(name)).starts_with("on_");
+    if (is_hook) return false;
+  }
+  return true;
+}
+
 nb::object variable_type(nb::handle variable) {
   if (is_plain_variable(variable)) return nb::borrow(variable.type());
   return py::get(variable, py::names().var_type);

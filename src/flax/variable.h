@@ -15,6 +15,9 @@ bool is_variable(nb::handle object);
 // True if it is a Variable itself, no hijax variable.
 bool is_plain_variable(nb::handle object);
 
+// True for a Variable that is a value and its type: no hooks, no array ref, no hijax.
+bool is_bare_variable(nb::handle object);
+
 // The Variable class; for a hijax variable the class it stands for.
 nb::object variable_type(nb::handle variable);
 

@@ -27,16 +27,12 @@ Keeping of_all(const std::vector<nb::object>& values, const Shared& shared) {
 // A function is code and what it closes over; a mutable thing in its closure would
 // be shared between instances.
 Keeping of_function(nb::handle function, const Shared& shared) {
-  const nb::object closure = py::get(function, nb::str("__closure__"));
+  const nb::object closure = py::get(function, py::names().closure_dunder);
   if (closure.is_none()) return Keeping::kShare;
   std::vector<nb::object> contents;
   for (const nb::object& cell : py::elements(closure)) {
-    try {
-      contents.push_back(py::get(cell, nb::str("cell_contents")));
-    } catch (nb::python_error& error) {
-      if (!error.matches(PyExc_ValueError)) throw;
-      return Keeping::kRefuse;  // an empty cell
-    }
+    contents.push_back(py::cell_contents(cell));
+    if (!contents.back().is_valid()) return Keeping::kRefuse;
   }
   return of_all(contents, shared) == Keeping::kShare ? Keeping::kShare : Keeping::kRefuse;
 }

@@ -72,6 +72,14 @@ void sort_by_key_if_comparable(std::vector<Item>& items) {
 
 std::vector<nb::object> elements(nb::handle iterable) {
   std::vector<nb::object> result;
+  if (PyTuple_CheckExact(iterable.ptr())) {
+    const auto size = static_cast<size_t>(PyTuple_Size(iterable.ptr()));
+    result.reserve(size);
+    for (size_t i = 0; i < size; ++i) {
+      result.push_back(nb::borrow(PyTuple_GetItem(iterable.ptr(), static_cast<Py_ssize_t>(i))));
+    }
+    return result;
+  }
   for (nb::handle element : nb::iter(iterable)) result.push_back(nb::borrow(element));
   return result;
 }

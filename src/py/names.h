@@ -13,10 +13,16 @@ namespace nnx_wrappers::py {
   X(capture_intermediates, "capture_intermediates") \
   X(args, "args")                                   \
   X(aval, "aval")                                   \
+  X(check_can_update, "_check_can_update")          \
   X(children, "children")                           \
+  X(closure_dunder, "__closure__")                  \
+  X(code_dunder, "__code__")                        \
+  X(count, "count")                                 \
   X(dataclass_fields, "__dataclass_fields__")       \
   X(default_, "default")                            \
+  X(defaults_dunder, "__defaults__")                \
   X(eager_sharding, "eager_sharding")               \
+  X(drawn, "drawn")                                 \
   X(dtype, "dtype")                                 \
   X(flags, "flags")                                 \
   X(flatten, "flatten")                             \
@@ -26,7 +32,6 @@ namespace nnx_wrappers::py {
   X(frozen_contents, "_dict")                       \
   X(func, "func")                                   \
   X(get_variable, "get_variable")                   \
-  X(has_variable, "has_variable")                   \
   X(get_metadata, "get_metadata")                   \
   X(get_raw_value, "get_raw_value")                 \
   X(graph_node_flatten, "_graph_node_flatten")      \
@@ -43,8 +48,11 @@ namespace nnx_wrappers::py {
   X(items, "items")                                 \
   X(key, "key")                                     \
   X(kwargs, "kwargs")                               \
+  X(kwdefaults_dunder, "__kwdefaults__")            \
   X(linen_meta_type, "linen_meta_type")             \
+  X(made_in, "made_in")                             \
   X(make_rng, "make_rng")                           \
+  X(mapping_contents, "_mapping")                   \
   X(mesh, "mesh")                                   \
   X(metadata, "metadata")                           \
   X(metadata_fn, "metadata_fn")                     \

@@ -63,6 +63,12 @@ nb::object call(nb::handle callable, const nb::tuple& args, const nb::dict& kwar
   return nb::steal(result);
 }
 
+nb::object cell_contents(nb::handle cell) {
+  PyObject* contents = PyCell_Get(cell.ptr());
+  if (contents == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
+  return nb::steal(contents);
+}
+
 bool is_instance(nb::handle object, nb::handle type) {
   const int result = PyObject_IsInstance(object.ptr(), type.ptr());
   if (result < 0) throw nb::python_error();

@@ -40,6 +40,9 @@ nb::dict instance_dict(nb::handle object);
 // `callable(*args, **kwargs)`.
 nb::object call(nb::handle callable, const nb::tuple& args, const nb::dict& kwargs);
 
+// What a closure's cell holds, or an invalid object if it is empty.
+nb::object cell_contents(nb::handle cell);
+
 // isinstance(object, type), __instancecheck__ included.
 bool is_instance(nb::handle object, nb::handle type);
 

@@ -1,0 +1,75 @@
+#include "bridge/put_off_keys.h"
+
+#include "bridge/shells.h"
+#include "flax/facade.h"
+#include "flax/linen.h"
+#include "flax/variable.h"
+#include "nnx_wrappers/rngs.h"
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+namespace {
+
+bool is_promise(nb::handle key) { return key.type().is(shell("PutOffKey", "nnx_wrappers._scope")); }
+
+// The stream's next key, not computed yet: what RngStream.__call__ will fold.
+nb::object put_off(nb::handle stream) {
+  const py::Names& n = py::names();
+  const flax::Facade& f = flax::facade();
+  if (!stream.type().is(f.rng_stream)) return stream();
+  const nb::object count = py::get(stream, n.count);
+  const nb::object source = py::get(stream, n.key);
+  if (!flax::is_bare_variable(count) || !flax::is_bare_variable(source)) return stream();
+  const nb::object key = flax::raw_value(source);
+  if (nb::len(py::get(key, n.shape)) != 0) return stream();  // Linen has words for it
+  const nb::object now = flax::raw_value(count);
+  py::get(count, n.check_can_update)();
+  flax::store_value(count, now + nb::int_(1));
+  const nb::object promise = shell("PutOffKey", "nnx_wrappers._scope")(key, now, f.trace_state());
+  return f.lazy_rng(promise, nb::make_tuple());
+}
+
+nb::object draw(nb::handle promise) {
+  const py::Names& n = py::names();
+  nb::object key = py::get(promise, n.drawn);
+  if (!key.is_none()) return key;
+  key = flax::facade().fold_in(py::get(promise, n.key), py::get(promise, n.count));
+  const nb::object trace_state = py::get(promise, n.made_in);
+  if (nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()))) py::set(promise, n.drawn, key);
+  return key;
+}
+
+}  // namespace
+
+nb::dict put_off_keys(nb::handle rngs) {
+  if (!py::is_instance(rngs, flax::facade().rngs)) return nnx_rngs_to_linen(rngs);
+  nb::dict keys;
+  for (const auto& [name, stream] : py::mapping_items(rngs)) keys[name] = put_off(stream);
+  return nnx_rngs_to_linen(keys);
+}
+
+nb::dict drawn(const nb::dict& keys) {
+  nb::dict result;
+  for (const auto& [name, key] : py::dict_items(keys)) {
+    result[name] = key;
+    if (!key.type().is(flax::facade().lazy_rng)) continue;
+    const nb::object inner = py::get(key, py::names().rng);
+    if (!is_promise(inner)) continue;
+    result[name] = flax::facade().lazy_rng(draw(inner), key.attr("suffix"));
+  }
+  return result;
+}
+
+nb::object scope_rngs(nb::handle scope) {
+  const nb::dict attributes = py::instance_dict(scope);
+  const nb::dict rngs = drawn(nb::cast<nb::dict>(flax::undrawn_rngs(scope)));
+  attributes[py::names().rngs] = rngs;
+  return rngs;
+}
+
+}  // namespace nnx_wrappers::bridge
