@@ -10,7 +10,8 @@ SOURCES := $(shell find include src python cmake tests/cpp -type f -not -name '*
 CXX_FILES = $(shell find include src tests/cpp examples/cpp -name '*.h' -o -name '*.cc')
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help setup build test test-cpp test-python test-example demo lint format stubs clean
+.PHONY: help setup build test test-cpp test-python test-example demo bench bench-instructions \
+  lint format stubs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -43,6 +44,12 @@ test-example: build ## build and run the C++ example against the installed packa
 
 demo: build ## train both ways on real digits, and move weights across
 	$(PY) examples/digits.py
+
+bench: build ## measure against native code and Flax's bridge; writes benchmarks/results
+	$(PY) -m benchmarks
+
+bench-instructions: build ## count the instructions of the hot loops; needs valgrind
+	$(PY) -m benchmarks.instructions
 
 lint: build ## check formats, clang-tidy, ruff and types; needs what `build` makes
 	$(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES)

@@ -67,6 +67,9 @@ class CheckedScope(core.Scope):
         return _as_plain_scope(self, core.Scope.has_rng, name)
 
 
+_core.hash_in_c(CheckedScope)
+
+
 def _as_plain_scope(scope: core.Scope, method: tp.Callable[..., tp.Any], *args: tp.Any) -> tp.Any:
     scope.__class__ = core.Scope
     try:

@@ -103,6 +103,7 @@ void bind_shells(nb::module_& m) {
         nb::arg("init_fn"), nb::arg("init_args"), nb::arg("unbox"), nb::arg("init_kwargs"),
         nb::sig(signatures::kCheckedParam));
 
+  m.def("hash_in_c", &nw::bridge::hash_in_c, nb::arg("scope_class"), nb::sig(signatures::kHashInC));
   m.def("scope_rngs", &nw::bridge::scope_rngs, nb::arg("scope"), nb::sig(signatures::kScopeRngs));
 
   m.def("functional_init", &nw::functional_init, nb::arg("self"), nb::arg("rngs").none(),

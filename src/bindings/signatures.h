@@ -72,6 +72,7 @@ inline constexpr const char* kNnxMetaRemoveAxis =
     "def nnx_meta_remove_axis(box: typing.Any, index: int, params: typing.Any) -> typing.Any";
 inline constexpr const char* kNnxMetaToVariable =
     "def nnx_meta_to_variable(box: typing.Any) -> flax.nnx.Variable";
+inline constexpr const char* kHashInC = "def hash_in_c(scope_class: type[flax.core.Scope]) -> None";
 inline constexpr const char* kScopeRngs =
     "def scope_rngs(scope: flax.core.Scope) -> dict[str, typing.Any]";
 inline constexpr const char* kFunctionalInit =

@@ -44,30 +44,30 @@ Caches::Caches() {
 
 std::map<std::string, size_t> PlanCache::not_planned() const {
   std::map<std::string, size_t> counts = unkeyable_;
-  for (const Entry& entry : entries_) {
+  for (const auto& [id, entry] : entries_) {
     if (entry.plan == nullptr) ++counts[entry.reason];
   }
   return counts;
 }
 
-const PlanCache::Entry* PlanCache::find(nb::handle key) {
-  const nb::object position = py::dict_get(positions_, key);
-  ++(position.is_valid() ? hits_ : misses_);
-  return position.is_valid() ? &entries_[nb::cast<size_t>(position)] : nullptr;
+std::optional<PlanCache::Entry> PlanCache::find(nb::handle key) {
+  const nb::object id = py::dict_get(ids_, key);
+  const auto found = id.is_valid() ? entries_.find(nb::cast<size_t>(id)) : entries_.end();
+  const bool is_known = found != entries_.end();
+  ++(is_known ? hits_ : misses_);
+  return is_known ? std::optional(found->second) : std::nullopt;
 }
 
-const PlanCache::Entry& PlanCache::add(nb::handle key, Entry entry) {
+void PlanCache::add(nb::handle key, Entry entry) {
   if (entries_.size() >= kLargest) clear();
-  positions_[key] = entries_.size();
-  entries_.push_back(std::move(entry));
-  return entries_.back();
+  const size_t id = next_id_++;
+  entries_.emplace(id, std::move(entry));
+  ids_[key] = id;
 }
 
 void PlanCache::clear() {
-  const nb::dict dying_keys = positions_;
-  const std::vector<Entry> dying = std::move(entries_);
-  positions_ = nb::dict();
-  entries_.clear();
+  const nb::dict dying_keys = std::exchange(ids_, nb::dict());
+  const auto dying = std::exchange(entries_, {});
   unkeyable_.clear();
   hits_ = 0;
   misses_ = 0;

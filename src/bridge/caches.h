@@ -6,8 +6,9 @@
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
-#include <vector>
+#include <unordered_map>
 
 namespace nnx_wrappers::bridge {
 
@@ -42,9 +43,9 @@ class PlanCache {
     std::string reason;
   };
 
-  // The entry for a key, or null.
-  const Entry* find(nanobind::handle key);
-  const Entry& add(nanobind::handle key, Entry entry);
+  // Both may run user code (__hash__, __eq__), which may clear the cache meanwhile.
+  std::optional<Entry> find(nanobind::handle key);
+  void add(nanobind::handle key, Entry entry);
   void clear();
 
   // Counts a recipe that has no key.
@@ -59,8 +60,9 @@ class PlanCache {
 
  private:
   static constexpr size_t kLargest = 512;
-  nanobind::dict positions_;
-  std::vector<Entry> entries_;
+  nanobind::dict ids_;  // key -> id of its entry
+  std::unordered_map<size_t, Entry> entries_;
+  size_t next_id_ = 0;  // no id is used twice
   std::map<std::string, size_t> unkeyable_;
   size_t hits_ = 0;
   size_t misses_ = 0;

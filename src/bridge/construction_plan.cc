@@ -8,6 +8,7 @@
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/program.h"
+#include "flax/scope.h"
 #include "flax/variable.h"
 #include "graph/walk.h"
 #include "nnx_wrappers/errors.h"
@@ -122,7 +123,8 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
   return plan;
 }
 
-const ConstructionPlan::Part& ConstructionPlan::part_for(const std::vector<bool>& needed) const {
+std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
+    const std::vector<bool>& needed) const {
   const auto known = parts_.find(needed);
   if (known != parts_.end()) return known->second;
   Part part;
@@ -136,35 +138,38 @@ const ConstructionPlan::Part& ConstructionPlan::part_for(const std::vector<bool>
   } else {
     part.function = flax::compiled(function);
   }
-  return parts_.emplace(needed, std::move(part)).first->second;
+  if (parts_.size() >= kMostParts) parts_.clear();
+  const auto made = std::make_shared<const Part>(std::move(part));
+  parts_.insert_or_assign(needed, made);
+  return made;
 }
 
 std::vector<nb::object> ConstructionPlan::run(const Recipe& recipe, nb::handle scope,
                                               const std::vector<bool>& needed) const {
-  const Part& part = part_for(needed);
+  const std::shared_ptr<const Part> part = part_for(needed);
   nb::list keys;
   size_t input = 0;
   for (const Stream& stream : recipe.streams) {
     if (!stream.key_type.is_valid()) continue;
-    if (part.used_keys.at(input++)) {
+    if (part->used_keys.at(input++)) {
       keys.append(flax::draw_key(scope, stream.name));
     } else {
       flax::skip_key(scope, stream.name);
     }
   }
-  if (part.constants) return *part.constants;
-  return flax::evaluate(part.function, nb::tuple(keys));
+  if (part->constants) return *part->constants;
+  return flax::evaluate(part->function, nb::tuple(keys));
 }
 
-nb::object ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
-                                         nb::handle variables) const {
+ConstructionPlan::Made ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
+                                                     nb::handle variables) const {
   std::vector<nb::object> values(template_.slots().size());
   if (!layout_->take(variables, values)) return {};
   return finish(recipe, scope, values);
 }
 
-nb::object ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
-                                         graph::StateTree& given) const {
+ConstructionPlan::Made ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
+                                                     graph::StateTree& given) const {
   const auto& slots = template_.slots();
   std::vector<nb::object> values;
   values.reserve(slots.size());
@@ -175,12 +180,16 @@ nb::object ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
 }
 
 // Fills in the values that nobody gave, and makes the module.
-nb::object ConstructionPlan::finish(const Recipe& recipe, nb::handle scope,
-                                    std::vector<nb::object>& values) const {
+ConstructionPlan::Made ConstructionPlan::finish(const Recipe& recipe, nb::handle scope,
+                                                std::vector<nb::object>& values) const {
+  const py::Names& n = py::names();
   const auto& slots = template_.slots();
   std::vector<bool> needed(is_exact_.size(), false);
+  Made made;
   for (size_t i = 0; i < slots.size(); ++i) {
     if (values[i].is_valid()) continue;
+    const nb::object& collection = collections_[i];
+    if (collection.is_valid() && collection.equal(n.params)) made.missing.push_back(slots[i].path);
     if (slots[i].constant.is_valid()) {
       values[i] = flax::copied_value(slots[i].constant);
       continue;
@@ -201,7 +210,8 @@ nb::object ConstructionPlan::finish(const Recipe& recipe, nb::handle scope,
       leaves.append(outputs.at(next++));
     values[i] = trees_[i].attr("unflatten")(leaves);
   }
-  return template_.instantiate(values);
+  made.module = template_.instantiate(values);
+  return made;
 }
 
 }  // namespace nnx_wrappers::bridge

@@ -25,18 +25,22 @@ class ConstructionPlan {
   // Linen. A BaseException that is no Exception passes through.
   static std::unique_ptr<ConstructionPlan> build(const Recipe& recipe, std::string& reason);
 
+  // What `instantiate` makes.
+  struct Made {
+    nanobind::object module;           // invalid: see there
+    std::vector<graph::Path> missing;  // parameters that nobody gave
+  };
+
   // A module in the present trace. Values come from the variables of the scope, else
   // from the program. Keys are drawn from `scope` only if the program needs them; its
-  // counters advance in any case. An invalid object, with nothing drawn, if the
+  // counters advance in any case. No module, with nothing drawn, if the
   // variables are not just what the module has, collection by collection.
-  nanobind::object instantiate(const Recipe& recipe, nanobind::handle scope,
-                               nanobind::handle variables) const;
+  Made instantiate(const Recipe& recipe, nanobind::handle scope, nanobind::handle variables) const;
 
   // The same for any variables: what is taken from `given` is marked as used there. An invalid
   // object, with nothing drawn, if the program would have to compute floating-point values: XLA may
   // fuse them otherwise than the constructor's own steps, and then the last bits differ.
-  nanobind::object instantiate(const Recipe& recipe, nanobind::handle scope,
-                               graph::StateTree& given) const;
+  Made instantiate(const Recipe& recipe, nanobind::handle scope, graph::StateTree& given) const;
 
  private:
   // A part of the program: the outputs that one set of missing values needs.
@@ -47,9 +51,9 @@ class ConstructionPlan {
   };
 
   ConstructionPlan() = default;
-  nanobind::object finish(const Recipe& recipe, nanobind::handle scope,
-                          std::vector<nanobind::object>& values) const;
-  const Part& part_for(const std::vector<bool>& needed) const;
+  Made finish(const Recipe& recipe, nanobind::handle scope,
+              std::vector<nanobind::object>& values) const;
+  std::shared_ptr<const Part> part_for(const std::vector<bool>& needed) const;
   std::vector<nanobind::object> run(const Recipe& recipe, nanobind::handle scope,
                                     const std::vector<bool>& needed) const;
 
@@ -60,7 +64,9 @@ class ConstructionPlan {
   std::vector<size_t> first_output_;     // of each traced slot
   nanobind::object program_;             // ClosedJaxpr
   std::vector<bool> is_exact_;           // of each output: integers and keys
-  mutable std::map<std::vector<bool>, Part> parts_;
+  // Few: which collections a caller leaves out. Forgotten when there are too many.
+  static constexpr size_t kMostParts = 64;
+  mutable std::map<std::vector<bool>, std::shared_ptr<const Part>> parts_;
 };
 
 }  // namespace nnx_wrappers::bridge

@@ -3,6 +3,7 @@
 #include "bridge/shells.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
+#include "flax/scope.h"
 #include "flax/variable.h"
 #include "nnx_wrappers/rngs.h"
 #include "py/containers.h"
@@ -64,6 +65,8 @@ nb::dict drawn(const nb::dict& keys) {
   }
   return result;
 }
+
+void hash_in_c(nb::handle scope_class) { flax::hash_in_c(scope_class); }
 
 nb::object scope_rngs(nb::handle scope) {
   const nb::dict attributes = py::instance_dict(scope);

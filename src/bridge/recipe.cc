@@ -3,6 +3,7 @@
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"
+#include "flax/scope.h"
 #include "flax/static_key.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"

@@ -8,6 +8,7 @@
 #include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
+#include "flax/scope.h"
 #include "flax/static_key.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
@@ -24,7 +25,7 @@ namespace {
 nb::object shapes_of(nb::handle value) {
   const py::Names& n = py::names();
   const flax::Facade& f = flax::facade();
-  if (flax::is_jax_array(value)) return py::get(value, n.shape);
+  if (flax::is_jax_array(value)) return flax::shape_of(value);
   nb::list shapes;
   for (const nb::object& leaf : py::elements(f.tree_flatten(value)[0])) {
     const nb::object shape = py::get_optional(leaf, n.shape);
@@ -79,16 +80,15 @@ nb::object method_of(nb::handle linen_module, nb::handle method) {
 nb::object checked_param(nb::handle scope, nb::handle name, nb::handle init_fn,
                          const nb::tuple& init_args, bool unbox, const nb::dict& init_kwargs) {
   const py::Names& n = py::names();
-  // The scope itself stands for "missing": no variable is a scope.
-  nb::object value = py::get(scope, n.get_variable)(n.params, name, scope);
-  if (value.is(scope)) return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
+  nb::object value = flax::scope_variable(scope, n.params, name);
+  if (!value.is_valid()) return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
   if (unbox && !flax::is_jax_array(value)) {
     value = flax::facade().unbox(value);
   }
   const nb::object key = check_key(init_fn, init_args, init_kwargs, value);
   Caches& caches = Caches::get();
   if (key.is_valid() && caches.passed_shape_checks().contains(key)) {
-    py::get(scope, n.reserve)(name, n.params);
+    flax::reserve(scope, name, n.params);
     return value;
   }
   value = by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);

@@ -16,6 +16,7 @@
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"
+#include "flax/scope.h"
 #include "graph/walk.h"
 #include "nnx_wrappers/errors.h"
 #include "nnx_wrappers/rngs.h"
@@ -60,30 +61,31 @@ std::shared_ptr<const bridge::ConstructionPlan> plan_for(const Recipe& recipe) {
     plans.note_unkeyable(reason);
     return nullptr;
   }
-  if (const auto* known = plans.find(key)) return known->plan;
+  if (const auto known = plans.find(key)) return known->plan;
   std::shared_ptr<const bridge::ConstructionPlan> plan =
       bridge::ConstructionPlan::build(recipe, reason);
-  return plans.add(key, {std::move(plan), reason}).plan;
+  plans.add(key, {plan, reason});
+  return plan;
 }
 
 // The module of an apply, variables loaded.
 nb::object made_module(nb::handle self, nb::handle scope, Recipe& recipe) {
   const nb::object variables = py::get(self, py::names().variables);
   const auto plan = plan_for(recipe);
-  if (plan != nullptr) {
-    if (nb::object module = plan->instantiate(recipe, scope, variables); module.is_valid()) {
-      return module;
+  bridge::ConstructionPlan::Made made;
+  if (plan != nullptr) made = plan->instantiate(recipe, scope, variables);
+  if (!made.module.is_valid()) {
+    graph::StateTree given = bridge::given_variables(variables);
+    if (plan != nullptr) made = plan->instantiate(recipe, scope, given);
+    if (!made.module.is_valid()) {
+      given = bridge::given_variables(variables);  // the plan has marked some as used
+      made.module = construct_live(self, recipe, false);
+      made.missing = bridge::missing_parameters(made.module, given);
     }
+    bridge::load_variables(self, made.module, given);
   }
-  graph::StateTree given = bridge::given_variables(variables);
-  nb::object module;
-  if (plan != nullptr) module = plan->instantiate(recipe, scope, given);
-  if (!module.is_valid()) {
-    module = construct_live(self, recipe, false);
-    given = bridge::given_variables(variables);  // the plan has marked some as used
-  }
-  bridge::load_variables(self, module, given);
-  return module;
+  bridge::warn_missing_parameters(made.missing);
+  return made.module;
 }
 
 nb::object method_of(nb::handle module, nb::handle method) {
@@ -202,8 +204,11 @@ nb::object deep_clone(nb::handle self, nb::handle asked, const nb::dict& updates
   for (const auto& [name, value] : py::dict_items(updates)) {
     if (!name.equal(n.parent) && !flax::is_inert(value)) return as_asked;
   }
+  const nb::dict attributes = py::instance_dict(self);
   for (const auto& [name, field] : py::dict_items(py::get(self, n.dataclass_fields))) {
-    if (!name.equal(n.parent) && !flax::is_inert(py::get(self, name))) return as_asked;
+    if (name.equal(n.parent) || !nb::cast<bool>(nb::bool_(py::get(field, n.init)))) continue;
+    const nb::object value = py::dict_get(attributes, name);
+    if (!value.is_valid() || !flax::is_inert(value)) return as_asked;
   }
   return nb::bool_(false);
 }

@@ -214,6 +214,31 @@ nb::object take_leaf(graph::StateTree& given, const graph::Path& path,
   return leaf_of(*at, pick_collection(path, collection, at->collections()));
 }
 
+void warn_missing_parameters(const std::vector<graph::Path>& paths) {
+  if (paths.empty()) return;
+  const std::string text = std::string(kWhere) +
+                           ": the variables lack parameters of the module, which get initial "
+                           "values:" +
+                           graph::to_lines(paths) +
+                           "\nPass the whole collection 'params', as init returns it.";
+  flax::facade().warn(text, nb::arg("stacklevel") = 2);
+}
+
+std::vector<graph::Path> missing_parameters(nb::handle nnx_module, const graph::StateTree& given) {
+  std::vector<graph::Path> missing;
+  graph::WalkEvents events;
+  events.on_leaf = [&](const graph::Path& path, nb::handle leaf, flax::NodeKind kind) {
+    if (kind != flax::NodeKind::kVariable) return;
+    const nb::object collection = flax::collection_of(flax::variable_type(leaf));
+    if (!collection.is_valid() || !collection.equal(py::names().params)) return;
+    const graph::StateTree* at = &given;
+    for (size_t i = 0; at != nullptr && i < path.size(); ++i) at = at->child(path[i]);
+    if (at == nullptr || (at->leaves().empty() && !at->has_children())) missing.push_back(path);
+  };
+  graph::walk(nnx_module, events);
+  return missing;
+}
+
 void load_variables(nb::handle self, nb::handle nnx_module, graph::StateTree& tree) {
   if (tree.unused().empty()) return;
   graph::load(nnx_module, tree,

@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 
 #include <functional>
+#include <vector>
 
 #include "graph/path.h"
 #include "graph/state_tree.h"
@@ -15,6 +16,14 @@ namespace nnx_wrappers::bridge {
 // that the constructor made, and Linen adopted, are theirs. Warns about paths that
 // the module does not have and builds the modules that are missing on the way there.
 void load_variables(nanobind::handle self, nanobind::handle nnx_module, graph::StateTree& given);
+
+// Warns once that these parameters of the module (paths without their collection) were
+// not given and have initial values.
+void warn_missing_parameters(const std::vector<graph::Path>& paths);
+
+// The parameters of the module that `given` does not have.
+std::vector<graph::Path> missing_parameters(nanobind::handle nnx_module,
+                                            const graph::StateTree& given);
 
 // The variables of a scope as a tree. Throws ValueError for paths that
 // contradict each other.

@@ -21,11 +21,21 @@ bool is_concrete_array(nb::handle type) {
   return type.is(f.array_impl) || type.is(f.prng_key_array);
 }
 
+// A tracer of an array and nothing more special.
+bool is_plain_tracer(nb::handle object) {
+  return is_tracer(object) && py::get(object, py::names().aval).type().is(facade().shaped_array);
+}
+
 }  // namespace
 
 bool is_jax_array(nb::handle object) {
-  if (is_concrete_array(object.type())) return true;
+  if (is_concrete_array(object.type()) || is_plain_tracer(object)) return true;
   return !is_builtin(object) && py::is_instance(object, facade().jax_array);
+}
+
+nb::object shape_of(nb::handle array) {
+  const py::Names& n = py::names();
+  return py::get(is_tracer(array) ? py::get(array, n.aval) : nb::borrow(array), n.shape);
 }
 
 bool is_array(nb::handle object) {
@@ -38,9 +48,7 @@ bool is_array_ref(nb::handle object) {
   if (is_concrete_array(type) || is_builtin(object) || py::is_subtype(type, f.numpy_array)) {
     return false;
   }
-  if (is_tracer(object) && py::get(object, py::names().aval).type().is(f.shaped_array)) {
-    return false;
-  }
+  if (is_plain_tracer(object)) return false;
   return nb::cast<bool>(f.is_array_ref(object));
 }
 

@@ -11,6 +11,9 @@ namespace nb = nanobind;
 // isinstance(object, jax.Array): arrays, random keys, tracers.
 bool is_jax_array(nb::handle object);
 
+// The shape of a jax.Array.
+nb::object shape_of(nb::handle array);
+
 // is_jax_array, or a numpy array.
 bool is_array(nb::handle object);
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "flax/facade.h"
-#include "nnx_wrappers/errors.h"
+#include "flax/scope.h"
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
@@ -28,14 +28,6 @@ bool is_initializing(nb::handle linen_module) {
   return !scope.is_none() && is_initializing_scope(scope);
 }
 
-bool is_initializing_scope(nb::handle scope) {
-  const py::Names& n = py::names();
-  const nb::object flags = level_dict(py::get(scope, n.flags));
-  if (!flags.is_valid()) throw InternalError("a scope whose flags are no FrozenDict");
-  const nb::object flag = py::dict_get(flags, n.initializing_property);
-  return flag.is_valid() && nb::cast<bool>(nb::bool_(flag));
-}
-
 nb::object enclosing_mutable() {
   for (const nb::object& module : {innermost_bridge_module(), innermost_linen_module()}) {
     if (module.is_none()) continue;
@@ -49,25 +41,6 @@ bool has_submodule(nb::handle linen_module, nb::handle name) {
   const py::Names& n = py::names();
   const nb::object children = py::get(py::get(linen_module, n.state), n.children);
   return nb::cast<bool>(children.attr("__contains__")(name));
-}
-
-nb::object undrawn_rngs(nb::handle scope) { return py::instance_dict(scope)[py::names().rngs]; }
-
-nb::object key_type(nb::handle scope, nb::handle stream) {
-  const py::Names& n = py::names();
-  const nb::object key = py::get(undrawn_rngs(scope)[stream], n.rng);
-  return nb::make_tuple(py::get(key, n.shape), py::get(key, n.dtype));
-}
-
-nb::object draw_key(nb::handle scope, nb::handle stream) {
-  return py::get(scope, py::names().make_rng)(stream);
-}
-
-void skip_key(nb::handle scope, nb::handle stream) {
-  scope.attr("_check_valid")();
-  scope.attr("_validate_trace_level")();
-  const nb::object counters = scope.attr("rng_counters");
-  counters[stream] = counters[stream] + nb::int_(1);
 }
 
 NoLinenModule::NoLinenModule()

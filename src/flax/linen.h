@@ -1,4 +1,4 @@
-// Linen's dynamic context and scopes, and the context of flax.nnx.bridge.module.
+// Linen's dynamic context and modules, and the context of flax.nnx.bridge.module.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -16,27 +16,12 @@ nb::object innermost_bridge_module();
 // True if `module` is a bound Linen module in `init`.
 bool is_initializing(nb::handle linen_module);
 
-// The same, asked of the scope.
-bool is_initializing_scope(nb::handle scope);
-
 // The `mutable` filter of the context that encloses a call: the bridge module's
 // scope, else the Linen module's scope, else an invalid object.
 nb::object enclosing_mutable();
 
 // True if the bound Linen module has adopted a submodule of this name.
 bool has_submodule(nb::handle linen_module, nb::handle name);
-
-// The dict of streams of a scope as it stands: a scope of ToNNX draws no key for it.
-nb::object undrawn_rngs(nb::handle scope);
-
-// The type of a stream's keys in a scope: (shape, dtype). Draws no key.
-nb::object key_type(nb::handle scope, nb::handle stream);
-
-// scope.make_rng(stream): the next key of a stream that the scope has.
-nb::object draw_key(nb::handle scope, nb::handle stream);
-
-// As draw_key, but the key is not computed: only the counter advances.
-void skip_key(nb::handle scope, nb::handle stream);
 
 // No Linen module is current in this thread while one of these lives.
 class NoLinenModule {

@@ -1,5 +1,6 @@
 #include "graph/template.h"
 
+#include <algorithm>
 #include <unordered_map>
 #include <utility>
 
@@ -97,6 +98,14 @@ class Capture {
     node.type = nb::borrow(object.type());
     for (const auto& [name, value] : py::dict_items(flax::metadata(object))) {
       node.attributes.push_back(static_attribute(object, name, value));
+    }
+    const bool shares_all = std::ranges::all_of(
+        node.attributes, [](const Attribute& item) { return item.how == Attribute::kShared; });
+    if (shares_all) {
+      nb::dict metadata;
+      for (const Attribute& item : node.attributes) metadata[item.name] = item.value;
+      node.shared_metadata = metadata;
+      node.attributes.clear();
     }
     node.slot = add_slot(node.type, flax::raw_value(object));
   }
@@ -259,7 +268,8 @@ class Instantiation {
   }
 
   nb::object variable(const Template::Node& node) {
-    nb::dict metadata;
+    nb::dict metadata =
+        node.shared_metadata.is_valid() ? py::copy_dict(node.shared_metadata) : nb::dict();
     for (const auto& attribute : node.attributes) metadata[attribute.name] = value_of(attribute);
     return flax::new_plain_variable(node.type, values_.at(node.slot), metadata, trace_state());
   }

@@ -28,6 +28,7 @@ struct Template::Node {
   nb::object metadata;                // what its flatten returned besides the children
   std::vector<Attribute> attributes;  // of a Variable: its metadata
   size_t slot = 0;                    // of a Variable or a bare leaf
+  nb::object shared_metadata;         // of a Variable whose metadata are all shared: a dict
 };
 
 }  // namespace nnx_wrappers::graph

@@ -7,7 +7,9 @@ namespace nnx_wrappers::py {
 
 // (C++ member, Python spelling), one line a name.
 #define NNX_WRAPPERS_NAMES(X)                       \
+  X(add, "add")                                     \
   X(add_axis, "add_axis")                           \
+  X(all_variables, "_variables")                    \
   X(apply, "apply")                                 \
   X(call_dunder, "__call__")                        \
   X(capture_intermediates, "capture_intermediates") \
@@ -37,6 +39,7 @@ namespace nnx_wrappers::py {
   X(graph_node_flatten, "_graph_node_flatten")      \
   X(has_int_keys, "_pytree__has_int_keys")          \
   X(hijax, "hijax")                                 \
+  X(init, "init")                                   \
   X(init_dunder, "__init__")                        \
   X(init_with_output, "init_with_output")           \
   X(initializing, "_initializing")                  \
@@ -71,12 +74,16 @@ namespace nnx_wrappers::py {
   X(put_variable, "put_variable")                   \
   X(pytree_nodes, "_pytree__nodes")                 \
   X(pytree_state, "_pytree__state")                 \
+  X(path, "path")                                   \
   X(raw_value, "_raw_value")                        \
   X(ref, "ref")                                     \
   X(remove_axis, "remove_axis")                     \
   X(replace, "replace")                             \
+  X(reservations, "reservations")                   \
   X(rng, "rng")                                     \
+  X(rng_counters, "rng_counters")                   \
   X(rngs, "rngs")                                   \
+  X(root, "_root")                                  \
   X(scope, "scope")                                 \
   X(self_dunder, "__self__")                        \
   X(reserve, "reserve")                             \

@@ -63,6 +63,40 @@ nb::object call(nb::handle callable, const nb::tuple& args, const nb::dict& kwar
   return nb::steal(result);
 }
 
+nb::object id(nb::handle object) {
+  PyObject* number = PyLong_FromVoidPtr(object.ptr());
+  if (number == nullptr) throw nb::python_error();
+  return nb::steal(number);
+}
+
+namespace {
+
+nb::object (*parts_of_hash)(nb::handle) = nullptr;
+
+PyObject* hash_method(PyObject* self, PyObject* /*unused*/) {
+  try {
+    const Py_hash_t hash = PyObject_Hash(parts_of_hash(self).ptr());
+    return hash == -1 ? nullptr : PyLong_FromSsize_t(hash);
+  } catch (nb::python_error& error) {
+    error.restore();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+PyMethodDef hash_definition = {"__hash__", hash_method, METH_NOARGS, nullptr};
+
+}  // namespace
+
+void set_hash(nb::handle type, nb::object (*parts)(nb::handle)) {
+  parts_of_hash = parts;
+  const nb::object method =
+      nb::steal(PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &hash_definition));
+  if (!method.is_valid()) throw nb::python_error();
+  set(type, nb::str("__hash__"), method);
+}
+
 nb::object cell_contents(nb::handle cell) {
   PyObject* contents = PyCell_Get(cell.ptr());
   if (contents == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();

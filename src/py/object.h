@@ -40,6 +40,13 @@ nb::dict instance_dict(nb::handle object);
 // `callable(*args, **kwargs)`.
 nb::object call(nb::handle callable, const nb::tuple& args, const nb::dict& kwargs);
 
+// id(object).
+nb::object id(nb::handle object);
+
+// Gives a Python class a __hash__ written in C: the hash of what `parts` returns. One
+// class in a process can have one; a second call replaces what the first one set.
+void set_hash(nb::handle type, nb::object (*parts)(nb::handle));
+
 // What a closure's cell holds, or an invalid object if it is empty.
 nb::object cell_contents(nb::handle cell);
 

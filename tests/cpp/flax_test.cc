@@ -3,6 +3,7 @@
 #include <optional>
 #include <ostream>
 
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"

@@ -285,6 +285,7 @@ def test_every_form_of_mutable_gives_the_same(cls, mutable):
     )
 
 
+@pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters")
 @pytest.mark.parametrize("missing", ["params", "batch_stats", "graph_tests_named", "Custom"])
 def test_a_missing_collection_is_filled_by_the_constructor_alike(missing):
     mine, reference = both(Types)

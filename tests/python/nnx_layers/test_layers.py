@@ -16,6 +16,8 @@ from .modes import MODES, Mode, variables_of
 pytestmark = [
     pytest.mark.filterwarnings(r"ignore:\s*Using 'Module.(sow|perturb)\(\)':DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:keep_rngs argument is deprecated:UserWarning"),
+    # Some modes leave parameters out on purpose.
+    pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters"),
     pytest.mark.filterwarnings("ignore:'.value' access is now deprecated:DeprecationWarning"),
 ]
 

@@ -1,0 +1,69 @@
+"""`python -m benchmarks`: measures, prints the table, writes JSON and the plot."""
+
+import argparse
+import pathlib
+import sys
+
+from benchmarks import contenders, counts, measure, processes, report, scaling
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+RATIO = "{:.3g} ms"
+
+
+def timed_rows(seconds: float, only: str) -> list[report.Result]:
+    rows = []
+    for row in contenders.ROWS:
+        if only not in row.name:
+            continue
+        best = measure.best_times(row.build(), seconds)
+        native = best["native"]
+        rows.append({
+            "name": row.name, "against": row.against, "goal": row.goal, "unit": RATIO,
+            "is_ratio": True, "native": native * 1e3, "upstream": best["upstream"] / native,
+            "ours": best["ours"] / native,
+        })  # fmt: skip
+        print(f"{row.name}: {rows[-1]['ours']:.3f}", file=sys.stderr)
+    return rows
+
+
+def process_rows(mebibytes: int, times: int) -> list[report.Result]:
+    peak = processes.peak_memory(mebibytes)
+    import_ms = processes.import_seconds(times) * 1e3
+    return [
+        {
+            "name": f"peak memory of an eager apply, {mebibytes} MiB", "against": "the native call",
+            "goal": 1.01, "unit": "{:.0f} MiB", "is_ratio": True, "native": peak["native"] / 1024,
+            "upstream": peak["upstream"] / peak["native"], "ours": peak["ours"] / peak["native"],
+        },
+        {
+            "name": "import nnx_wrappers after Flax, ms", "against": "", "goal": 20.0, "unit": "",
+            "is_ratio": False, "native": 0.0, "upstream": 0.0, "ours": import_ms,
+        },
+    ]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=8, help="for each row (default 8)")
+    parser.add_argument("--short", action="store_true", help="run everything once; no figures")
+    parser.add_argument("--only", default="", help="rows whose name has this text; saves nothing")
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
+    options = parser.parse_args()
+    seconds = 0.0 if options.short else options.seconds
+    rows = timed_rows(seconds, options.only)
+    if options.only:
+        return
+    rows += process_rows(16 if options.short else 512, 1 if options.short else 5)
+    sizes = (1, 2) if options.short else scaling.SIZES
+    results = {
+        "machine": report.machine(),
+        "rows": rows,
+        "counts": counts.count(),
+        "scaling": scaling.scaling(seconds / 4, sizes),
+    }
+    report.show(results)
+    report.save(results, options.results)
+
+
+if __name__ == "__main__":
+    main()
