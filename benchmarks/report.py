@@ -32,13 +32,14 @@ def machine() -> dict[str, str]:
 
 def table(results: Result) -> rich.table.Table:
     made = rich.table.Table(title="nnx_wrappers against native code and Flax's bridge")
-    for heading in ("work", "against", "", "upstream", "ours", "goal", ""):
+    for heading in ("work", "against", "", "upstream", "ours", "goal", "", "floor"):
         made.add_column(heading, justify="left" if heading in ("work", "against") else "right")
     for row in results["rows"]:
         met = "met" if row["ours"] <= row["goal"] else "missed"
         made.add_row(
             row["name"], row["against"], row["unit"].format(row["native"]),
             f"{row['upstream']:.3f}", f"{row['ours']:.3f}", f"{row['goal']:.2f}", met,
+            f"{row['floor']:.3f}" if row["floor"] else "",
         )  # fmt: skip
     return made
 

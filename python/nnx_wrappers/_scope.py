@@ -31,8 +31,7 @@ class PutOffKey:
 class CheckedScope(core.Scope):
     """A scope that remembers which parameters have passed Flax's shape check.
 
-    Its keys may be put off: whoever looks at `rngs` draws them. Flax's own methods look
-    there to hand them on, so they run on the scope as one of the class `core.Scope`.
+    Its keys may be put off: whoever looks at `rngs` draws them.
     """
 
     @property
@@ -54,28 +53,16 @@ class CheckedScope(core.Scope):
         return _core.checked_param(self, name, init_fn, init_args, unbox, init_kwargs)
 
     def push(self, name: str | None = None, prefix: str = "", reuse: bool = False) -> core.Scope:
-        scope = _as_plain_scope(self, core.Scope.push, name, prefix, reuse)
-        scope.__class__ = CheckedScope
-        return scope
+        return _core.scope_pushed(self, name, prefix, reuse)
 
     def rewound(self, rewind_rngs: bool = False) -> core.Scope:
-        scope = _as_plain_scope(self, core.Scope.rewound, rewind_rngs)
-        scope.__class__ = CheckedScope
-        return scope
+        return _core.scope_rewound(self, rewind_rngs)
 
     def has_rng(self, name: str) -> bool:
-        return _as_plain_scope(self, core.Scope.has_rng, name)
+        return name in self.__dict__["rngs"]
 
 
 _core.hash_in_c(CheckedScope)
-
-
-def _as_plain_scope(scope: core.Scope, method: tp.Callable[..., tp.Any], *args: tp.Any) -> tp.Any:
-    scope.__class__ = core.Scope
-    try:
-        return method(scope, *args)
-    finally:
-        scope.__class__ = CheckedScope
 
 
 class ScopedClone:

@@ -104,6 +104,10 @@ void bind_shells(nb::module_& m) {
         nb::sig(signatures::kCheckedParam));
 
   m.def("hash_in_c", &nw::bridge::hash_in_c, nb::arg("scope_class"), nb::sig(signatures::kHashInC));
+  m.def("scope_rewound", &nw::bridge::scope_rewound, nb::arg("scope"), nb::arg("rewind_rngs"),
+        nb::sig(signatures::kScopeRewound));
+  m.def("scope_pushed", &nw::bridge::scope_pushed, nb::arg("scope"), nb::arg("name").none(),
+        nb::arg("prefix"), nb::arg("reuse"), nb::sig(signatures::kScopePushed));
   m.def("scope_rngs", &nw::bridge::scope_rngs, nb::arg("scope"), nb::sig(signatures::kScopeRngs));
 
   m.def("functional_init", &nw::functional_init, nb::arg("self"), nb::arg("rngs").none(),

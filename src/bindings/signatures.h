@@ -73,6 +73,11 @@ inline constexpr const char* kNnxMetaRemoveAxis =
 inline constexpr const char* kNnxMetaToVariable =
     "def nnx_meta_to_variable(box: typing.Any) -> flax.nnx.Variable";
 inline constexpr const char* kHashInC = "def hash_in_c(scope_class: type[flax.core.Scope]) -> None";
+inline constexpr const char* kScopeRewound =
+    "def scope_rewound(scope: flax.core.Scope, rewind_rngs: bool) -> flax.core.Scope";
+inline constexpr const char* kScopePushed =
+    "def scope_pushed(scope: flax.core.Scope, name: str | None, prefix: str, reuse: bool) -> "
+    "flax.core.Scope";
 inline constexpr const char* kScopeRngs =
     "def scope_rngs(scope: flax.core.Scope) -> dict[str, typing.Any]";
 inline constexpr const char* kFunctionalInit =

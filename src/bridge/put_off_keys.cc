@@ -1,6 +1,7 @@
 #include "bridge/put_off_keys.h"
 
 #include "bridge/shells.h"
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/scope.h"
@@ -25,24 +26,46 @@ nb::object put_off(nb::handle stream) {
   if (!stream.type().is(f.rng_stream)) return stream();
   const nb::object count = py::get(stream, n.count);
   const nb::object source = py::get(stream, n.key);
-  if (!flax::is_bare_variable(count) || !flax::is_bare_variable(source)) return stream();
+  if (!count.type().is(f.rng_count) || !flax::is_bare_variable(count)) return stream();
+  if (!source.type().is(f.rng_key) || !flax::is_bare_variable(source)) return stream();
   const nb::object key = flax::raw_value(source);
   if (nb::len(py::get(key, n.shape)) != 0) return stream();  // Linen has words for it
   const nb::object now = flax::raw_value(count);
   py::get(count, n.check_can_update)();
-  flax::store_value(count, now + nb::int_(1));
+  // In a trace jax.numpy's dispatch takes longer than the equation that it adds.
+  flax::store_value(count, flax::is_tracer(now)
+                               ? f.lax_add(now, py::get(now, n.dtype).attr("type")(1))
+                               : nb::object(now + nb::int_(1)));
   const nb::object promise = shell("PutOffKey", "nnx_wrappers._scope")(key, now, f.trace_state());
   return f.lazy_rng(promise, nb::make_tuple());
 }
 
-nb::object draw(nb::handle promise) {
+// The promised key; `is_kept` becomes false if it belongs to an inner trace, which it
+// must not outlive.
+nb::object draw(nb::handle promise, bool& is_kept) {
   const py::Names& n = py::names();
   nb::object key = py::get(promise, n.drawn);
   if (!key.is_none()) return key;
   key = flax::facade().fold_in(py::get(promise, n.key), py::get(promise, n.count));
   const nb::object trace_state = py::get(promise, n.made_in);
-  if (nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()))) py::set(promise, n.drawn, key);
+  if (nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()))) {
+    py::set(promise, n.drawn, key);
+  } else {
+    is_kept = false;
+  }
   return key;
+}
+
+nb::dict drawn_keys(const nb::dict& keys, bool& are_kept) {
+  nb::dict result;
+  for (const auto& [name, key] : py::dict_items(keys)) {
+    result[name] = key;
+    if (!key.type().is(flax::facade().lazy_rng)) continue;
+    const nb::object inner = py::get(key, py::names().rng);
+    if (!is_promise(inner)) continue;
+    result[name] = flax::facade().lazy_rng(draw(inner, are_kept), key.attr("suffix"));
+  }
+  return result;
 }
 
 }  // namespace
@@ -55,23 +78,24 @@ nb::dict put_off_keys(nb::handle rngs) {
 }
 
 nb::dict drawn(const nb::dict& keys) {
-  nb::dict result;
-  for (const auto& [name, key] : py::dict_items(keys)) {
-    result[name] = key;
-    if (!key.type().is(flax::facade().lazy_rng)) continue;
-    const nb::object inner = py::get(key, py::names().rng);
-    if (!is_promise(inner)) continue;
-    result[name] = flax::facade().lazy_rng(draw(inner), key.attr("suffix"));
-  }
-  return result;
+  bool are_kept = true;
+  return drawn_keys(keys, are_kept);
 }
 
 void hash_in_c(nb::handle scope_class) { flax::hash_in_c(scope_class); }
 
+nb::object scope_rewound(nb::handle scope, bool rewind_rngs) {
+  return flax::rewound(scope, rewind_rngs);
+}
+
+nb::object scope_pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reuse) {
+  return flax::pushed(scope, name, prefix, reuse);
+}
+
 nb::object scope_rngs(nb::handle scope) {
-  const nb::dict attributes = py::instance_dict(scope);
-  const nb::dict rngs = drawn(nb::cast<nb::dict>(flax::undrawn_rngs(scope)));
-  attributes[py::names().rngs] = rngs;
+  bool are_kept = true;
+  const nb::dict rngs = drawn_keys(nb::cast<nb::dict>(flax::undrawn_rngs(scope)), are_kept);
+  if (are_kept) py::instance_dict(scope)[py::names().rngs] = rngs;
   return rngs;
 }
 

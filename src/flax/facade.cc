@@ -88,6 +88,8 @@ Facade load() {
   f.rng_state = look_up("flax.nnx:RngState");
   f.rngs = look_up("flax.nnx:Rngs");
   f.rng_stream = look_up("flax.nnx:RngStream");
+  f.rng_key = look_up("flax.nnx:RngKey");
+  f.rng_count = look_up("flax.nnx:RngCount");
   f.is_data = look_up("flax.nnx:is_data");
   f.has_data = look_up("flax.nnx.pytreelib:has_data");
   f.data = look_up("flax.nnx:data");
@@ -107,6 +109,8 @@ Facade load() {
   f.linen_apply = look_up("flax.linen:apply");
   f.unbound_function = look_up("flax.linen.module:_get_unbound_fn");
   f.scope = look_up("flax.core:Scope");
+  f.current_trace = look_up("flax.core.tracers:current_trace");
+  f.child_rng_token = look_up("flax.core.scope:child_rng_token");
   f.lazy_rng = look_up("flax.core.scope:LazyRng");
   f.linen_context = look_up("flax.linen.module:_context");
   f.axis_metadata = look_up("flax.core.meta:AxisMetadata");
@@ -150,6 +154,7 @@ Facade load() {
   f.jaxpr_as_fun = look_up("jax.extend.core:jaxpr_as_fun");
   f.jit = look_up("jax:jit");
   f.fold_in = look_up("jax.random:fold_in");
+  f.lax_add = look_up("jax.lax:add");
   f.compile_time_eval = look_up("jax:ensure_compile_time_eval");
   f.asarray = look_up("jax.numpy:asarray");
   f.issubdtype = look_up("jax.numpy:issubdtype");
@@ -158,6 +163,7 @@ Facade load() {
   f.jax_config = look_up("jax:config");
   f.enum_type = look_up("enum:Enum");
   f.partial = look_up("functools:partial");
+  f.defaultdict = look_up("collections:defaultdict");
   f.copy = look_up("copy:copy");
   f.warn = look_up("warnings:warn");
 

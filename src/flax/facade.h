@@ -30,6 +30,8 @@ struct Facade {
   nb::handle rng_state;   // class nnx.RngState
   nb::handle rngs;        // class nnx.Rngs
   nb::handle rng_stream;  // class RngStream
+  nb::handle rng_key;
+  nb::handle rng_count;
   nb::handle is_data;
   nb::handle has_data;
   nb::handle data;
@@ -50,6 +52,8 @@ struct Facade {
   nb::handle linen_apply;       // flax.linen.apply
   nb::handle unbound_function;  // flax.linen.module._get_unbound_fn
   nb::handle scope;             // class flax.core.Scope
+  nb::handle current_trace;     // flax.core.tracers.current_trace
+  nb::handle child_rng_token;   // marks the counters of a child scope
   nb::handle lazy_rng;          // class flax.core.scope.LazyRng
   nb::handle linen_context;     // the dynamic context of linen.module
   nb::handle axis_metadata;
@@ -90,6 +94,7 @@ struct Facade {
   nb::handle jaxpr_as_fun;
   nb::handle jit;
   nb::handle fold_in;            // jax.random.fold_in
+  nb::handle lax_add;            // jax.lax.add
   nb::handle compile_time_eval;  // jax.ensure_compile_time_eval
   nb::handle asarray;
   nb::handle issubdtype;
@@ -102,8 +107,9 @@ struct Facade {
   nb::handle hashable_mapping;  // flax.nnx.graphlib.HashableMapping
   nb::handle trace_state;       // class flax.nnx.tracers.TraceState
   nb::handle partial;           // functools.partial
-  nb::handle copy;              // copy.copy
-  nb::handle warn;              // warnings.warn
+  nb::handle defaultdict;
+  nb::handle copy;  // copy.copy
+  nb::handle warn;  // warnings.warn
 
   // True where Flax's own bridge leaves hijax, ref and eager_sharding out of the
   // metadata of a box (Flax 0.12.11 and later).

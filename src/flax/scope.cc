@@ -21,6 +21,39 @@ nb::object hash_parts(nb::handle scope) {
                         py::id(attributes[n.rng_counters]));
 }
 
+nb::object no_reservations() {
+  return facade().defaultdict(nb::borrow(reinterpret_cast<PyObject*>(&PySet_Type)));
+}
+
+// A method of Flax's class, run on the scope as on one of that class: its methods look
+// at `rngs` to hand them on, which would draw keys.
+nb::object by_flax(nb::handle scope, const char* method, const nb::tuple& args) {
+  const nb::object own_class = nb::borrow(scope.type());
+  const nb::object flax_class = nb::borrow(facade().scope);
+  nb::setattr(scope, "__class__", flax_class);
+  nb::object made;
+  try {
+    made = py::call(scope.attr(method), args, nb::dict());
+  } catch (...) {
+    nb::setattr(scope, "__class__", own_class);
+    throw;
+  }
+  nb::setattr(scope, "__class__", own_class);
+  nb::setattr(made, "__class__", own_class);
+  return made;
+}
+
+// The counters of a child's streams: those of an earlier child of this name, or new ones.
+nb::object child_counters(const nb::dict& counters, nb::handle name, const nb::dict& rngs) {
+  const nb::object key = nb::make_tuple(nb::borrow(facade().child_rng_token), name);
+  nb::object known = py::dict_get(counters, key);
+  if (known.is_valid()) return known;
+  nb::dict made;
+  for (const auto& [stream, rng] : py::dict_items(rngs)) made[stream] = 0;
+  counters[key] = made;
+  return made;
+}
+
 }  // namespace
 
 bool is_initializing_scope(nb::handle scope) {
@@ -76,6 +109,53 @@ void skip_key(nb::handle scope, nb::handle stream) {
   scope.attr("_validate_trace_level")();
   const nb::object counters = scope.attr("rng_counters");
   counters[stream] = counters[stream] + nb::int_(1);
+}
+
+nb::object rewound(nb::handle scope, bool rewind_rngs) {
+  const py::Names& n = py::names();
+  const nb::dict attributes = py::instance_dict(scope);
+  if (rewind_rngs || attributes[n.invalid].ptr() != Py_False) {
+    return by_flax(scope, "rewound", nb::make_tuple(rewind_rngs));
+  }
+  nb::dict made = py::copy_dict(attributes);
+  made[n.rngs] = py::copy_dict(attributes[n.rngs]);
+  made[n.reservations] = no_reservations();
+  made[n.trace_level] = facade().current_trace();
+  return py::instance_with(scope.type(), made);
+}
+
+nb::object pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reuse) {
+  const py::Names& n = py::names();
+  const Facade& f = facade();
+  const nb::dict attributes = py::instance_dict(scope);
+  const nb::object trace = f.current_trace();
+  const bool is_usual = PyUnicode_CheckExact(name.ptr()) != 0 && !reuse &&
+                        attributes[n.invalid].ptr() == Py_False &&
+                        py::equal(trace, attributes[n.trace_level]);
+  if (!is_usual) return by_flax(scope, "push", nb::make_tuple(name, prefix, reuse));
+  reserve(scope, name, nb::none());
+  const nb::object step = nb::make_tuple(name);
+  nb::dict rngs;
+  for (const auto& [stream, rng] : py::dict_items(attributes[n.rngs])) {
+    rngs[stream] = py::get(f.lazy_rng, n.create)(rng, name);
+  }
+  const nb::object root = attributes[n.root];
+  nb::dict made;
+  made[n.all_variables] = nb::dict();
+  made[n.parent] = scope;
+  made[n.name] = name;
+  made[n.path] = attributes[n.path] + step;
+  made[n.debug_path] = attributes[n.debug_path] + step;
+  made[n.rngs] = rngs;
+  made[n.mutable_] = attributes[n.mutable_];
+  made[n.flags] = attributes[n.flags];
+  made[n.root] = root.is_none() ? nb::borrow(scope) : root;
+  made[n.trace_level] = trace;
+  made[n.rng_counters] =
+      child_counters(nb::cast<nb::dict>(nb::object(attributes[n.rng_counters])), name, rngs);
+  made[n.reservations] = no_reservations();
+  made[n.invalid] = false;
+  return py::instance_with(scope.type(), made);
 }
 
 void hash_in_c(nb::handle scope_class) { py::set_hash(scope_class, hash_parts); }

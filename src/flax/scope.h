@@ -29,6 +29,11 @@ nb::object draw_key(nb::handle scope, nb::handle stream);
 // As draw_key, but the key is not computed: only the counter advances.
 void skip_key(nb::handle scope, nb::handle stream);
 
+// scope.rewound(rewind_rngs) and scope.push(name, prefix, reuse), for a scope whose class
+// has both for its own: the results are of that class too. Draw no keys.
+nb::object rewound(nb::handle scope, bool rewind_rngs);
+nb::object pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reuse);
+
 // Gives `scope_class`, a subclass of Scope, a __hash__ in C with the same values as
 // Scope's: some versions of Linen hash the scope for each field of each module.
 void hash_in_c(nb::handle scope_class);

@@ -20,10 +20,13 @@ namespace nnx_wrappers::py {
   X(closure_dunder, "__closure__")                  \
   X(code_dunder, "__code__")                        \
   X(count, "count")                                 \
+  X(create, "create")                               \
   X(dataclass_fields, "__dataclass_fields__")       \
   X(default_, "default")                            \
+  X(debug_path, "debug_path")                       \
   X(defaults_dunder, "__defaults__")                \
   X(eager_sharding, "eager_sharding")               \
+  X(dict_dunder, "__dict__")                        \
   X(drawn, "drawn")                                 \
   X(dtype, "dtype")                                 \
   X(flags, "flags")                                 \
@@ -48,6 +51,7 @@ namespace nnx_wrappers::py {
   X(is_mutable_collection, "is_mutable_collection") \
   X(is_pytree, "_pytree__is_pytree")                \
   X(is_setup, "_is_setup")                          \
+  X(invalid, "_invalid")                            \
   X(items, "items")                                 \
   X(key, "key")                                     \
   X(kwargs, "kwargs")                               \
@@ -96,6 +100,7 @@ namespace nnx_wrappers::py {
   X(to_nnx_metadata, "to_nnx_metadata")             \
   X(to_nnx_module, "to_nnx__module")                \
   X(to_nnx_rngs, "to_nnx__rngs")                    \
+  X(trace_level, "trace_level")                     \
   X(trace_state, "_trace_state")                    \
   X(unbox, "unbox")                                 \
   X(unflatten, "unflatten")                         \

@@ -1,6 +1,7 @@
 #include "py/object.h"
 
 #include "nnx_wrappers/errors.h"
+#include "py/names.h"
 
 namespace nnx_wrappers::py {
 
@@ -55,6 +56,13 @@ nb::dict instance_dict(nb::handle object) {
                       "Pass an NNX module."});
   }
   return nb::steal<nb::dict>(dict);
+}
+
+nb::object instance_with(nb::handle type, const nb::dict& attributes) {
+  nb::object object = allocate(type);
+  // Not PyObject_GenericSetDict, which on 3.13 forgets that attributes may be inline.
+  set_generic(object, names().dict_dunder, attributes);
+  return object;
 }
 
 nb::object call(nb::handle callable, const nb::tuple& args, const nb::dict& kwargs) {

@@ -37,6 +37,9 @@ void set_generic(nb::handle object, nb::handle name, nb::handle value);
 // The instance's `__dict__`; throws TypeError if it has none.
 nb::dict instance_dict(nb::handle object);
 
+// A new instance of `type` with this `__dict__`; no constructor runs.
+nb::object instance_with(nb::handle type, const nb::dict& attributes);
+
 // `callable(*args, **kwargs)`.
 nb::object call(nb::handle callable, const nb::tuple& args, const nb::dict& kwargs);
 
