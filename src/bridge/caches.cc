@@ -11,15 +11,20 @@ namespace nnx_wrappers::bridge {
 
 namespace nb = nanobind;
 
+// A look-up runs __hash__ and __eq__ of the keys, which may clear the table: it holds the
+// dict that it looks into.
+
 bool KeySet::contains(nb::handle key) {
-  const bool found = py::dict_get(keys_, key).is_valid();
+  const nb::dict keys = keys_;
+  const bool found = py::dict_get(keys, key).is_valid();
   ++(found ? hits_ : misses_);
   return found;
 }
 
 void KeySet::add(nb::handle key) {
   if (nb::len(keys_) >= kLargest) clear();
-  keys_[key] = nb::none();
+  const nb::dict keys = keys_;
+  keys[key] = nb::none();
 }
 
 void KeySet::clear() {
@@ -51,7 +56,8 @@ std::map<std::string, size_t> PlanCache::not_planned() const {
 }
 
 std::optional<PlanCache::Entry> PlanCache::find(nb::handle key) {
-  const nb::object id = py::dict_get(ids_, key);
+  const nb::dict ids = ids_;
+  const nb::object id = py::dict_get(ids, key);
   const auto found = id.is_valid() ? entries_.find(nb::cast<size_t>(id)) : entries_.end();
   const bool is_known = found != entries_.end();
   ++(is_known ? hits_ : misses_);
@@ -60,9 +66,18 @@ std::optional<PlanCache::Entry> PlanCache::find(nb::handle key) {
 
 void PlanCache::add(nb::handle key, Entry entry) {
   if (entries_.size() >= kLargest) clear();
+  const nb::dict ids = ids_;
   const size_t id = next_id_++;
   entries_.emplace(id, std::move(entry));
-  ids_[key] = id;
+  try {
+    const nb::object earlier = py::dict_get(ids, key);  // of a build inside this one
+    if (earlier.is_valid()) entries_.erase(nb::cast<size_t>(earlier));
+    ids[key] = id;
+  } catch (...) {
+    entries_.erase(id);
+    throw;
+  }
+  if (!ids.is(ids_)) entries_.erase(id);  // cleared meanwhile: nothing leads to it
 }
 
 void PlanCache::clear() {

@@ -1,5 +1,6 @@
 #include "nnx_wrappers/collections.h"
 
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -46,8 +47,7 @@ struct Step {
 // Linen's collections, merged level by level into nested attributes.
 class ToAttributes {
  public:
-  explicit ToAttributes(nb::handle collection)
-      : collection_(collection), maker_(collection, [this] { return where(nullptr); }) {}
+  explicit ToAttributes(nb::handle collection) : collection_(collection) {}
 
   // Returns false, with `attrs` half done, if a path is in `attrs` already.
   bool add(nb::dict& attrs, nb::handle variables, const Step* above = nullptr) {
@@ -59,13 +59,16 @@ class ToAttributes {
       nb::object present = py::dict_get(attrs, key);
       if (!flax::is_level(value)) {
         if (present.is_valid()) return false;
-        attrs[key] = maker_.make(value, [&] { return where(&step); });
+        if (!maker_) maker_.emplace(collection_, [this] { return where(nullptr); });
+        attrs[key] = maker_->make(value, [&] { return where(&step); });
         continue;
       }
-      if (present.is_valid() && PyDict_CheckExact(present.ptr()) == 0) return false;
-      nb::dict below = present.is_valid() ? nb::borrow<nb::dict>(present) : nb::dict();
+      const bool is_below = present.is_valid() && PyDict_CheckExact(present.ptr()) != 0;
+      nb::dict below = is_below ? nb::borrow<nb::dict>(present) : nb::dict();
       if (!add(below, value, &step)) return false;
-      if (below.size() != 0) attrs[key] = below;
+      if (below.size() == 0) continue;  // empty levels are dropped
+      if (present.is_valid() && !is_below) return false;
+      attrs[key] = below;
     }
     return true;
   }
@@ -77,7 +80,7 @@ class ToAttributes {
   }
 
   nb::handle collection_;
-  bridge::VariableMaker maker_;
+  std::optional<bridge::VariableMaker> maker_;  // made with the first leaf
 };
 
 // Nested attributes, taken apart into collections.
@@ -169,7 +172,8 @@ class ToCollections {
   for (const auto& [name, collection] : collections) tree.add_collection(name, collection);
   bridge::refuse_conflicts(tree, kToAttrs);
   bridge::refuse_duplicates(tree, kToAttrs);
-  throw InternalError("a conflict of paths that cannot be found again");
+  raise_value_error({kToAttrs, "mappings that say the same each time they are read",
+                     "paths that contradict each other only once", "Pass plain dicts."});
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ nb::object shapes_of(nb::handle value) {
   const flax::Facade& f = flax::facade();
   if (flax::is_jax_array(value)) return flax::shape_of(value);
   nb::list shapes;
+  shapes.append("pytree");  // () is the shape of a scalar, too
   for (const nb::object& leaf : py::elements(f.tree_flatten(value)[0])) {
     const nb::object shape = py::get_optional(leaf, n.shape);
     if (!shape.is_valid()) return {};

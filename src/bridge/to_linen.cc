@@ -78,8 +78,9 @@ nb::object made_module(nb::handle self, nb::handle scope, Recipe& recipe) {
     graph::StateTree given = bridge::given_variables(variables);
     if (plan != nullptr) made = plan->instantiate(recipe, scope, given);
     if (!made.module.is_valid()) {
-      given = bridge::given_variables(variables);  // the plan has marked some as used
       made.module = construct_live(self, recipe, false);
+      // Again: the plan has marked some as used, and the constructor may have added some.
+      given = bridge::given_variables(py::get(self, py::names().variables));
       made.missing = bridge::missing_parameters(made.module, given);
     }
     bridge::load_variables(self, made.module, given);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/scope.h"
 #include "py/containers.h"
@@ -75,7 +76,9 @@ bool is_linen_module(nb::handle object) {
 }
 
 bool is_axis_metadata(nb::handle object) {
-  return py::is_subtype(object.type(), facade().axis_metadata);
+  // AxisMetadata is an abstract base class: a type may be registered for it.
+  return py::is_subtype(object.type(), facade().axis_metadata) ||
+         (!is_array(object) && py::is_instance(object, facade().axis_metadata));
 }
 
 nb::object level_dict(nb::handle level) {

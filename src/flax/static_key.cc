@@ -33,9 +33,17 @@ bool is_exactly_one_of(nb::handle object, std::initializer_list<PyTypeObject*> t
   return false;
 }
 
-// (kind, part, part, ...), or invalid if one of the parts is.
+// What no tuple of a user can hold, so that no tuple looks like a key of another kind.
+nb::handle mark() {
+  static const nb::handle mark =
+      nb::object(nb::borrow(reinterpret_cast<PyObject*>(&PyBaseObject_Type))()).release();
+  return mark;
+}
+
+// (mark, kind, part, part, ...), or invalid if one of the parts is.
 nb::object tagged(const char* kind, std::initializer_list<nb::object> parts) {
   nb::list key;
+  key.append(mark());
   key.append(nb::str(kind));
   for (const nb::object& part : parts) {
     if (!part.is_valid()) return {};
@@ -70,7 +78,8 @@ bool is_atomic(nb::handle object) {
   PyObject* ptr = object.ptr();
   if (PyTuple_CheckExact(ptr)) {
     for (Py_ssize_t i = 0; i < PyTuple_Size(ptr); ++i) {
-      if (!is_atomic(PyTuple_GetItem(ptr, i))) return false;
+      const nb::handle item = PyTuple_GetItem(ptr, i);
+      if (py::is_class(item) || !is_atomic(item)) return false;
     }
     return true;
   }
@@ -105,30 +114,42 @@ struct FunctionParts {
     if (!parts[2].is_none()) keywords = items_key(py::dict_items(parts[2]), unknown);
     const std::vector<nb::object> cells(parts.begin() + 3, parts.end());
     // Weak, since hashing code takes long and a weak reference does it once.
-    return tagged("function", {weak(parts[0]), keys_of(cells, unknown),
+    // By identity too: equal code may belong to other globals.
+    return tagged("function", {py::id(parts[0]), weak(parts[0]), keys_of(cells, unknown),
                                static_key(parts[1], unknown), keywords});
-  }
-
-  // True if `function` is still made of the same objects.
-  bool are_of(nb::handle function) const {
-    const py::Names& n = py::names();
-    size_t next = 0;
-    for (nb::handle name : {n.code_dunder, n.defaults_dunder, n.kwdefaults_dunder}) {
-      if (!py::get(function, name).is(parts[next++])) return false;
-    }
-    const nb::object closure = py::get(function, n.closure_dunder);
-    if (closure.is_none() || parts.size() != next + nb::len(closure)) return false;
-    for (Py_ssize_t i = 0; next < parts.size(); ++i) {
-      const nb::object contents = py::cell_contents(PyTuple_GetItem(closure.ptr(), i));
-      if (!contents.is_valid() || !contents.is(parts[next++])) return false;
-    }
-    return true;
   }
 };
 
+// A part as it is remembered: code and classes weakly, so that none is kept alive.
+nb::object remembered(const nb::object& part) {
+  return py::is_class(part) || PyCode_Check(part.ptr()) ? weak(part) : part;
+}
+
+std::vector<nb::object> remembered(const FunctionParts& all) {
+  std::vector<nb::object> kept;
+  for (const nb::object& part : all.parts) kept.push_back(remembered(part));
+  return kept;
+}
+
+// True if `function` is still made of these parts.
+bool is_made_of(nb::handle function, const std::vector<nb::object>& kept) {
+  const py::Names& n = py::names();
+  size_t next = 0;
+  for (nb::handle name : {n.code_dunder, n.defaults_dunder, n.kwdefaults_dunder}) {
+    if (!remembered(py::get(function, name)).is(kept[next++])) return false;
+  }
+  const nb::object closure = py::get(function, n.closure_dunder);
+  if (closure.is_none() || kept.size() != next + nb::len(closure)) return false;
+  for (Py_ssize_t i = 0; next < kept.size(); ++i) {
+    const nb::object contents = py::cell_contents(PyTuple_GetItem(closure.ptr(), i));
+    if (!contents.is_valid() || !remembered(contents).is(kept[next++])) return false;
+  }
+  return true;
+}
+
 struct KnownFunction {
   nb::object reference;  // weak
-  FunctionParts parts;
+  std::vector<nb::object> parts;
   nb::object key;
 };
 
@@ -150,11 +171,12 @@ Memory& memory() {
 // A short key that equals another only if the long ones are equal.
 nb::object interned(const nb::object& key) {
   if (!key.is_valid()) return {};
-  nb::object token = py::dict_get(memory().tokens, key);
-  if (token.is_valid()) return token;
   if (memory().tokens.size() >= Memory::kMost) forget_keys();
-  token = nb::make_tuple("token", memory().next++);
-  memory().tokens[key] = token;
+  const nb::dict tokens = memory().tokens;  // held: a look-up may run code that forgets
+  nb::object token = py::dict_get(tokens, key);
+  if (token.is_valid()) return token;
+  token = nb::make_tuple(mark(), memory().next++);
+  tokens[key] = token;
   return token;
 }
 
@@ -165,14 +187,14 @@ nb::object function_key(nb::handle function, Unknown unknown) {
   const auto found = known.find(function.ptr());
   // A dead function's reference never equals that of another at its address.
   if (found != known.end() && found->second.reference.is(reference) &&
-      found->second.parts.are_of(function)) {
+      is_made_of(function, found->second.parts)) {
     return found->second.key;
   }
   FunctionParts parts(function);
   if (!parts.is_complete || !parts.is_atomic) return parts.key(unknown);
   nb::object key = interned(parts.key(unknown));
   if (known.size() >= Memory::kMost) forget_keys();
-  known.insert_or_assign(function.ptr(), KnownFunction{reference, std::move(parts), key});
+  known.insert_or_assign(function.ptr(), KnownFunction{reference, remembered(parts), key});
   return key;
 }
 
@@ -247,18 +269,18 @@ nb::object static_key(nb::handle object, Unknown unknown) {
 nb::object trace_context_key() {
   // Asked for all the time, and nearly always the same: comparing is cheaper than
   // hashing, which runs Python code of the enums inside.
-  const nb::object context = facade().trace_context();
+  nb::object context = facade().trace_context();
+  // Copies: comparing may run code, in which another thread may replace what is kept.
   const nb::object last = memory().context;
-  if (!last.is_valid() || !py::equal(last, context)) {
-    nb::object key = interned(context);
-    memory().context = context;
-    memory().context_key = std::move(key);
-  }
-  return memory().context_key;
+  nb::object last_key = memory().context_key;
+  if (last.is_valid() && py::equal(last, context)) return last_key;
+  nb::object key = interned(context);
+  memory().context = std::move(context);
+  memory().context_key = key;
+  return key;
 }
 
 nb::object static_key_of_keywords(const nb::dict& keywords, Unknown unknown) {
-  if (keywords.size() == 0) return nb::make_tuple();
   return tagged("frozen", {items_key(py::dict_items(keywords), unknown)});
 }
 
