@@ -116,7 +116,8 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
     plan->collections_.push_back(slot.type.is_valid() ? flax::collection_of(slot.type)
                                                       : nb::object());
   }
-  plan->layout_.emplace(plan->template_.slots(), plan->collections_);
+  plan->layout_ =
+      std::make_unique<const VariableLayout>(plan->template_.slots(), plan->collections_);
   for (const nb::object& aval : flax::output_avals(plan->program_)) {
     plan->is_exact_.push_back(is_integer_or_key(aval));
   }

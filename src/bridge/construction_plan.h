@@ -59,7 +59,7 @@ class ConstructionPlan {
 
   graph::Template template_;
   std::vector<nanobind::object> collections_;  // of each slot; invalid for a bare leaf
-  std::optional<VariableLayout> layout_;
+  std::unique_ptr<const VariableLayout> layout_;
   std::vector<nanobind::object> trees_;  // of each traced slot's value
   std::vector<size_t> first_output_;     // of each traced slot
   nanobind::object program_;             // ClosedJaxpr

@@ -94,8 +94,8 @@ nb::object scope_pushed(nb::handle scope, nb::handle name, nb::handle prefix, bo
 
 nb::object scope_rngs(nb::handle scope) {
   bool are_kept = true;
-  const nb::dict undrawn = nb::cast<nb::dict>(flax::undrawn_rngs(scope));
-  const nb::dict rngs = drawn_keys(undrawn, are_kept);
+  nb::dict undrawn = nb::cast<nb::dict>(flax::undrawn_rngs(scope));
+  nb::dict rngs = drawn_keys(undrawn, are_kept);
   bool is_same = true;
   for (const auto& [name, key] : py::dict_items(rngs)) {
     is_same = is_same && py::dict_get(undrawn, name).is(key);

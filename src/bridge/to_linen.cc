@@ -45,7 +45,7 @@ nb::object make_rngs(nb::handle self, bool initializing) {
 nb::object construct_live(nb::handle self, Recipe& recipe, bool initializing) {
   nb::dict kwargs = py::to_dict(recipe.kwargs);
   bridge::clone_arguments(recipe.args, kwargs);
-  recipe.kwargs = kwargs;
+  recipe.kwargs = std::move(kwargs);
   nb::object rngs;
   if (recipe.takes_rngs) rngs = make_rngs(self, initializing);
   return bridge::construct(recipe, rngs);

@@ -127,6 +127,7 @@ nb::object remembered(const nb::object& part) {
 
 std::vector<nb::object> remembered(const FunctionParts& all) {
   std::vector<nb::object> kept;
+  kept.reserve(all.parts.size());
   for (const nb::object& part : all.parts) kept.push_back(remembered(part));
   return kept;
 }

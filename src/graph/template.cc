@@ -104,7 +104,7 @@ class Capture {
     if (shares_all) {
       nb::dict metadata;
       for (const Attribute& item : node.attributes) metadata[item.name] = item.value;
-      node.shared_metadata = metadata;
+      node.shared_metadata = std::move(metadata);
       node.attributes.clear();
     }
     node.slot = add_slot(node.type, flax::raw_value(object));
