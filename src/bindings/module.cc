@@ -6,6 +6,7 @@
 #include "bindings/signatures.h"
 #include "bridge/put_off_keys.h"
 #include "bridge/shape_check.h"
+#include "flax/scope.h"
 #include "nnx_wrappers/nnx_wrappers.h"
 
 namespace nb = nanobind;
@@ -103,10 +104,10 @@ void bind_shells(nb::module_& m) {
         nb::arg("init_fn"), nb::arg("init_args"), nb::arg("unbox"), nb::arg("init_kwargs"),
         nb::sig(signatures::kCheckedParam));
 
-  m.def("hash_in_c", &nw::bridge::hash_in_c, nb::arg("scope_class"), nb::sig(signatures::kHashInC));
-  m.def("scope_rewound", &nw::bridge::scope_rewound, nb::arg("scope"), nb::arg("rewind_rngs"),
+  m.def("hash_in_c", &nw::flax::hash_in_c, nb::arg("scope_class"), nb::sig(signatures::kHashInC));
+  m.def("scope_rewound", &nw::flax::rewound, nb::arg("scope"), nb::arg("rewind_rngs"),
         nb::sig(signatures::kScopeRewound));
-  m.def("scope_pushed", &nw::bridge::scope_pushed, nb::arg("scope"), nb::arg("name").none(),
+  m.def("scope_pushed", &nw::flax::pushed, nb::arg("scope"), nb::arg("name").none(),
         nb::arg("prefix"), nb::arg("reuse"), nb::sig(signatures::kScopePushed));
   m.def("scope_rngs", &nw::bridge::scope_rngs, nb::arg("scope"), nb::sig(signatures::kScopeRngs));
 

@@ -37,8 +37,8 @@ class ConstructionPlan {
   // variables are not just what the module has, collection by collection.
   Made instantiate(const Recipe& recipe, nanobind::handle scope, nanobind::handle variables) const;
 
-  // The same for any variables: what is taken from `given` is marked as used there. An invalid
-  // object, with nothing drawn, if the program would have to compute floating-point values: XLA may
+  // The same for any variables: what is taken from `given` is marked as used there. No
+  // module, with nothing drawn, if the program would have to compute floating-point values: XLA may
   // fuse them otherwise than the constructor's own steps, and then the last bits differ.
   Made instantiate(const Recipe& recipe, nanobind::handle scope, graph::StateTree& given) const;
 

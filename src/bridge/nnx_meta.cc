@@ -102,7 +102,7 @@ nb::object changed_box(nb::handle box, long index, nb::handle params, Change cha
   // whether they hold the required ones.
   const nb::object before = py::get(box, n.metadata);
   for (const auto& [key, value] : py::dict_items(after)) {
-    if (flax::is_required_metadata(key) && !nb::cast<bool>(before.attr("__contains__")(key))) {
+    if (flax::is_required_metadata(key) && !py::contains(before, key)) {
       PyDict_DelItem(after.ptr(), key.ptr());
     }
   }

@@ -17,7 +17,7 @@ namespace nb = nanobind;
 
 namespace {
 
-bool is_promise(nb::handle key) { return key.type().is(shell("PutOffKey", "nnx_wrappers._scope")); }
+nb::object promise_class() { return shell("PutOffKey", "nnx_wrappers._scope"); }
 
 // The stream's next key, not computed yet: what RngStream.__call__ will fold.
 nb::object put_off(nb::handle stream) {
@@ -36,7 +36,7 @@ nb::object put_off(nb::handle stream) {
   flax::store_value(count, flax::is_tracer(now)
                                ? f.lax_add(now, py::get(now, n.dtype).attr("type")(1))
                                : nb::object(now + nb::int_(1)));
-  const nb::object promise = shell("PutOffKey", "nnx_wrappers._scope")(key, now, f.trace_state());
+  const nb::object promise = promise_class()(key, now, f.trace_state());
   return f.lazy_rng(promise, nb::make_tuple());
 }
 
@@ -62,7 +62,7 @@ nb::dict drawn_keys(const nb::dict& keys, bool& are_kept) {
     result[name] = key;
     if (!key.type().is(flax::facade().lazy_rng)) continue;
     const nb::object inner = py::get(key, py::names().rng);
-    if (!is_promise(inner)) continue;
+    if (!inner.type().is(promise_class())) continue;
     result[name] = flax::facade().lazy_rng(draw(inner, are_kept), key.attr("suffix"));
   }
   return result;
@@ -80,16 +80,6 @@ nb::dict put_off_keys(nb::handle rngs) {
 nb::dict drawn(const nb::dict& keys) {
   bool are_kept = true;
   return drawn_keys(keys, are_kept);
-}
-
-void hash_in_c(nb::handle scope_class) { flax::hash_in_c(scope_class); }
-
-nb::object scope_rewound(nb::handle scope, bool rewind_rngs) {
-  return flax::rewound(scope, rewind_rngs);
-}
-
-nb::object scope_pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reuse) {
-  return flax::pushed(scope, name, prefix, reuse);
 }
 
 nb::object scope_rngs(nb::handle scope) {

@@ -14,14 +14,6 @@ nanobind::dict put_off_keys(nanobind::handle rngs);
 // The same dict with every key drawn.
 nanobind::dict drawn(const nanobind::dict& keys);
 
-// Gives CheckedScope the hash of its base, in C.
-void hash_in_c(nanobind::handle scope_class);
-
-// CheckedScope.rewound and CheckedScope.push, as in Flax; no key is drawn.
-nanobind::object scope_rewound(nanobind::handle scope, bool rewind_rngs);
-nanobind::object scope_pushed(nanobind::handle scope, nanobind::handle name,
-                              nanobind::handle prefix, bool reuse);
-
 // CheckedScope.rngs: the streams of a scope, with what was put off drawn. Keys are
 // remembered for all scopes, but never beyond the trace they were put off in.
 nanobind::object scope_rngs(nanobind::handle scope);

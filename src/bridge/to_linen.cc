@@ -229,7 +229,7 @@ nb::object call(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
 nb::object attribute(nb::handle self, nb::handle name) {
   const py::Names& n = py::names();
   const nb::object kwargs = py::get(self, n.kwargs);
-  if (nb::cast<bool>(kwargs.attr("__contains__")(name))) return kwargs[name];
+  if (py::contains(kwargs, name)) return kwargs[name];
   const nb::object nnx_class = py::get(self, n.nnx_class);
   const nb::object method = py::is_class(nnx_class) ? py::class_attribute(nnx_class, name)
                                                     : py::get_optional(nnx_class, name);

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "flax/array.h"
 #include "flax/linen.h"
 #include "py/containers.h"
 #include "py/names.h"
@@ -68,8 +67,7 @@ bool VariableLayout::take_level(const Level& level, nb::handle given,
 }
 
 nb::object unboxed(nb::handle leaf) {
-  if (flax::is_jax_array(leaf) || !flax::is_axis_metadata(leaf)) return nb::borrow(leaf);
-  return py::get(leaf, py::names().unbox)();
+  return flax::is_axis_metadata(leaf) ? py::get(leaf, py::names().unbox)() : nb::borrow(leaf);
 }
 
 }  // namespace nnx_wrappers::bridge

@@ -76,7 +76,6 @@ Facade load() {
   f.pytree_flatten = look_up("flax.nnx:Pytree._graph_node_flatten");
   f.variable = look_up("flax.nnx:Variable");
   f.variable_init = look_up("flax.nnx:Variable.__init__");
-  f.variable_create = look_up("flax.nnx:Variable.create_value");
   f.hijax_variable = look_up("flax.nnx.variablelib:HijaxVariable");
   f.required_metadata = look_up("flax.nnx:Variable.required_metadata");
   f.variable_types = look_up("flax.nnx.variablelib:VariableTypeCache");
@@ -136,7 +135,6 @@ Facade load() {
   f.new_ref = look_up("jax:new_ref");
   f.partition_spec = look_up("jax.sharding:PartitionSpec");
   f.named_sharding = look_up("jax.sharding:NamedSharding");
-  f.tree_map = look_up("jax.tree_util:tree_map");
   f.tree_flatten = look_up("jax.tree_util:tree_flatten");
   f.trace_context = look_up("jax._src.config:trace_context");
   f.jit_function = look_up("jax.numpy:sin").type();

@@ -13,13 +13,12 @@ namespace nb = nanobind;
 // are enough. Members are named after the object, not after its module.
 struct Facade {
   // flax.nnx
-  nb::handle nnx_module;       // class nnx.Module
-  nb::handle pytree;           // class nnx.Pytree
-  nb::handle pytree_flatten;   // nnx.Pytree._graph_node_flatten
-  nb::handle variable;         // class nnx.Variable
-  nb::handle variable_init;    // nnx.Variable.__init__
-  nb::handle variable_create;  // nnx.Variable.create_value
-  nb::handle hijax_variable;   // class HijaxVariable (a Variable seen by JAX)
+  nb::handle nnx_module;      // class nnx.Module
+  nb::handle pytree;          // class nnx.Pytree
+  nb::handle pytree_flatten;  // nnx.Pytree._graph_node_flatten
+  nb::handle variable;        // class nnx.Variable
+  nb::handle variable_init;   // nnx.Variable.__init__
+  nb::handle hijax_variable;  // class HijaxVariable (a Variable seen by JAX)
   nb::handle required_metadata;
   nb::handle variable_types;  // dict: collection name -> Variable type
   nb::handle register_variable_name;
@@ -80,7 +79,6 @@ struct Facade {
   nb::handle new_ref;
   nb::handle partition_spec;
   nb::handle named_sharding;
-  nb::handle tree_map;
   nb::handle tree_flatten;
   nb::handle trace_context;  // JAX's key for everything that tracing depends on
   nb::handle jit_function;   // the type of what jax.jit returns

@@ -41,7 +41,7 @@ nb::object enclosing_mutable() {
 bool has_submodule(nb::handle linen_module, nb::handle name) {
   const py::Names& n = py::names();
   const nb::object children = py::get(py::get(linen_module, n.state), n.children);
-  return nb::cast<bool>(children.attr("__contains__")(name));
+  return py::contains(children, name);
 }
 
 NoLinenModule::NoLinenModule()

@@ -87,9 +87,7 @@ nb::dict box_metadata(nb::handle variable) {
 }
 
 bool is_required_metadata(nb::handle name) {
-  const int found = PySequence_Contains(facade().required_metadata.ptr(), name.ptr());
-  if (found < 0) throw nb::python_error();
-  return found != 0;
+  return py::contains(facade().required_metadata, name);
 }
 
 bool is_rng_state(nb::handle variable) {

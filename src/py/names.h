@@ -47,7 +47,6 @@ namespace nnx_wrappers::py {
   X(init_with_output, "init_with_output")           \
   X(initializing, "_initializing")                  \
   X(initializing_property, "initializing")          \
-  X(is_initializing, "is_initializing")             \
   X(is_mutable_collection, "is_mutable_collection") \
   X(is_pytree, "_pytree__is_pytree")                \
   X(is_setup, "_is_setup")                          \

@@ -13,14 +13,9 @@ from flax.nnx import variablelib
 
 from oracle import assert_same, ours, theirs
 
+pytestmark = pytest.mark.usefixtures("fresh_caches")
+
 X = jnp.arange(6.0).reshape(2, 3)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_caches():
-    ours.clear_caches()
-    yield
-    ours.clear_caches()
 
 
 class Holds(nnx.Module):

@@ -23,14 +23,10 @@ RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
 DROP = {"dropout": jax.random.key(5)}
 
 # Many models here are called without variables, to see what their constructor makes.
-pytestmark = pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_caches():
-    ours.clear_caches()
-    yield
-    ours.clear_caches()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters"),
+    pytest.mark.usefixtures("fresh_caches"),
+]
 
 
 @contextlib.contextmanager

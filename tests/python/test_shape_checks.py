@@ -9,14 +9,9 @@ from flax import nnx
 
 from oracle import assert_same, ours, theirs
 
+pytestmark = pytest.mark.usefixtures("fresh_caches")
+
 X = jnp.arange(6.0).reshape(2, 3)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_caches():
-    ours.clear_caches()
-    yield
-    ours.clear_caches()
 
 
 def checks():
