@@ -37,7 +37,7 @@ test-cpp: build ## run the C++ tests
 	ctest --test-dir $(BUILD) --output-on-failure
 
 test-python: build ## run the Python tests
-	$(PY) -m pytest tests/python
+	$(PY) -m pytest -n 2 tests/python
 
 test-example: build ## build and run the C++ example against the installed package
 	tools/run_example.sh $(PY) $(BUILD)/example

@@ -268,7 +268,8 @@ def cache_info() -> dict[str, dict[str, Any]]:
 
     Returns:
       `{'plans': {'size', 'hits', 'misses', 'not_planned'}, 'shape_checks': {'size',
-      'hits', 'misses'}}`; `not_planned` counts recipes without a plan by reason.
+      'hits', 'misses'}, 'qwix_classes': {'size', 'hits', 'misses'}}`; `not_planned`
+      counts recipes without a plan by reason.
 
     Example::
 
@@ -280,7 +281,7 @@ def cache_info() -> dict[str, dict[str, Any]]:
 
 def clear_caches() -> None:
     """
-    Forgets all construction plans and shape checks, and sets their counts to zero.
+    Forgets all that `cache_info` counts, and sets the counts to zero.
 
     Example::
 
@@ -309,6 +310,107 @@ def use_plans(enabled: bool) -> bool:
       >>> before = nnx_wrappers.use_plans(False)
       >>> nnx_wrappers.use_plans(before)
       False
+    """
+
+class Installation:
+    """
+    What `install()` replaced, and the way back. There is one installation a process.
+    """
+
+    def restore(self) -> None:
+        """
+        Puts everything back; does nothing the second time.
+
+        A name that somebody else has replaced since is left alone. Modules that were imported
+        meanwhile keep the classes they hold.
+        """
+
+    def replaced(self) -> dict[str, list[str]]:
+        """The names that are replaced now, by module."""
+
+    def __enter__(self) -> Installation: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+def install() -> Installation:
+    """
+    Puts this library in the place of the two Python bridges, for the whole process.
+
+    The names of `flax.nnx.bridge` and its submodules are replaced, and those of
+    `maxtext.layers.nnx_wrappers`, now or when it is imported. Where there is no MaxText,
+    importing `maxtext.layers.nnx_wrappers` gives this package's names. Calling it again
+    does only what is left to do.
+
+    Returns:
+      The `Installation`: `restore()` puts everything back, as does the end of
+      `with nnx_wrappers.install():`.
+
+    Warns:
+      UserWarning: modules hold the earlier classes already; they go on with them.
+
+    Example::
+
+      >>> from flax import nnx
+      >>> import nnx_wrappers
+      >>> with nnx_wrappers.install():
+      ...   nnx.bridge.ToNNX is nnx_wrappers.ToNNX
+      True
+    """
+
+def record_usage(enabled: bool) -> bool:
+    """
+    Turns the recording of calls, plans and seconds on or off for the process.
+
+    Args:
+      enabled: whether the wrappers record.
+
+    Returns:
+      What was set before; it is off at first.
+
+    Example::
+
+      >>> import nnx_wrappers
+      >>> before = nnx_wrappers.record_usage(True)
+      >>> nnx_wrappers.record_usage(before)
+      True
+    """
+
+def usage() -> list[dict[str, Any]]:
+    """
+    What the wrappers have done since `clear_usage` while recording was on.
+
+    Returns:
+      A dict for each wrapped class, the most seconds first: `wrapper`, `wrapped`, `inits`
+      (calls that made variables), `calls` (all others), `plans_built`, `plan_hits`,
+      `not_planned` (`{reason: calls}` that ran the constructor) and `seconds` inside the
+      bridge, without those of the method of the wrapped module.
+
+    Example::
+
+      >>> import jax, jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import nnx_wrappers
+      >>> model = nnx_wrappers.to_linen(nnx.Linear, 2, 3)
+      >>> before = nnx_wrappers.record_usage(True)
+      >>> variables = model.init(jax.random.key(0), jnp.ones((1, 2)))
+      >>> [(row['wrapped'], row['inits']) for row in nnx_wrappers.usage()]
+      [('flax.nnx.nn.linear.Linear', 1)]
+      >>> nnx_wrappers.record_usage(before); nnx_wrappers.clear_usage()
+      True
+    """
+
+def clear_usage() -> None:
+    """
+    Empties the table of `usage`.
+
+    Example::
+
+      >>> import nnx_wrappers
+      >>> nnx_wrappers.clear_usage()
+      >>> nnx_wrappers.usage()
+      []
     """
 
 def to_nnx_init(self: flax.nnx.Module, module: flax.linen.Module, rngs: flax.nnx.Rngs | jax.Array | None) -> None: ...

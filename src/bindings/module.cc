@@ -1,6 +1,7 @@
 // The Python extension nnx_wrappers._core: one line a function, no logic.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 
 #include "bindings/docs.h"
 #include "bindings/signatures.h"
@@ -50,6 +51,25 @@ void bind_functions(nb::module_& m) {
   m.def("cache_info", &nw::cache_info, nb::sig(signatures::kCacheInfo), docs::kCacheInfo);
   m.def("clear_caches", &nw::clear_caches, docs::kClearCaches);
   m.def("use_plans", &nw::use_plans, nb::arg("enabled"), docs::kUsePlans);
+}
+
+void bind_installation(nb::module_& m) {
+  nb::class_<nw::Installation>(m, "Installation", docs::kInstallation)
+      .def("restore", &nw::Installation::restore, docs::kRestore)
+      .def("replaced", &nw::Installation::replaced, nb::sig(signatures::kReplaced), docs::kReplaced)
+      .def("__enter__",
+           [](const nw::Installation& self) {
+             self.enter();
+             return self;
+           })
+      .def(
+          "__exit__", [](const nw::Installation& self, const nb::args&) { self.exit(); },
+          nb::arg("exception"), nb::sig(signatures::kExit))
+      .def("__repr__", &nw::Installation::repr);
+  m.def("install", &nw::install, docs::kInstall);
+  m.def("record_usage", &nw::record_usage, nb::arg("enabled"), docs::kRecordUsage);
+  m.def("usage", &nw::usage, nb::sig(signatures::kUsage), docs::kUsage);
+  m.def("clear_usage", &nw::clear_usage, docs::kClearUsage);
 }
 
 // Bodies of the methods of the Python classes.
@@ -126,5 +146,6 @@ NB_MODULE(_core, m) {
       docs::kInternalError;
   m.attr("NotInitializedError") = nw::not_initialized_error();
   bind_functions(m);
+  bind_installation(m);
   bind_shells(m);
 }

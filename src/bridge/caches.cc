@@ -6,6 +6,7 @@
 #include "flax/static_key.h"
 #include "nnx_wrappers/caches.h"
 #include "py/containers.h"
+#include "py/object.h"
 
 namespace nnx_wrappers::bridge {
 
@@ -50,7 +51,7 @@ Caches::Caches() {
 std::map<std::string, size_t> PlanCache::not_planned() const {
   std::map<std::string, size_t> counts = unkeyable_;
   for (const auto& [id, entry] : entries_) {
-    if (entry.plan == nullptr) ++counts[entry.reason];
+    if (entry.plan == nullptr && !entry.reads_name) ++counts[entry.reason];
   }
   return counts;
 }
@@ -60,7 +61,8 @@ std::optional<PlanCache::Entry> PlanCache::find(nb::handle key) {
   const nb::object id = py::dict_get(ids, key);
   const auto found = id.is_valid() ? entries_.find(nb::cast<size_t>(id)) : entries_.end();
   const bool is_known = found != entries_.end();
-  ++(is_known ? hits_ : misses_);
+  const bool is_pointer = is_known && found->second.reads_name;  // the next look-up counts
+  if (!is_pointer) ++(is_known ? hits_ : misses_);
   return is_known ? std::optional(found->second) : std::nullopt;
 }
 
@@ -88,10 +90,28 @@ void PlanCache::clear() {
   misses_ = 0;
 }
 
+nb::object ClassCache::find(nb::handle type, nb::handle name) {
+  nb::object found = py::dict_get(classes_, nb::make_tuple(py::id(type), name));
+  ++(found.is_valid() ? hits_ : misses_);
+  return found;
+}
+
+void ClassCache::add(nb::handle type, nb::handle name, nb::handle made) {
+  if (nb::len(classes_) >= kLargest) clear();
+  classes_[nb::make_tuple(py::id(type), name)] = made;
+}
+
+void ClassCache::clear() {
+  const nb::dict dying = std::exchange(classes_, nb::dict());
+  hits_ = 0;
+  misses_ = 0;
+}
+
 void Caches::clear() {
   flax::forget_keys();
   passed_shape_checks_.clear();
   plans_.clear();
+  qwix_classes_.clear();
 }
 
 }  // namespace nnx_wrappers::bridge
@@ -123,6 +143,7 @@ nb::dict cache_info() {
   plans["not_planned"] = reasons;
   nb::dict info;
   info["plans"] = plans;
+  info["qwix_classes"] = counts_of(caches.qwix_classes());
   info["shape_checks"] = counts_of(caches.passed_shape_checks());
   return info;
 }

@@ -41,6 +41,8 @@ class PlanCache {
   struct Entry {
     std::shared_ptr<const ConstructionPlan> plan;  // null: not planned
     std::string reason;
+    bool reads_name = false;        // the entry to use has the name in its key
+    nanobind::object interceptors;  // alive, so that the ids in the key stay theirs
   };
 
   // Both may run user code (__hash__, __eq__), which may clear the cache meanwhile.
@@ -68,6 +70,26 @@ class PlanCache {
   size_t misses_ = 0;
 };
 
+// Classes made for a class and a name. Bounded in the same way; a class of NNX is never
+// freed, since JAX's registry of pytrees holds it.
+class ClassCache {
+ public:
+  // Neither runs user code.
+  nanobind::object find(nanobind::handle type, nanobind::handle name);  // invalid: none
+  void add(nanobind::handle type, nanobind::handle name, nanobind::handle made);
+  void clear();
+
+  size_t size() const { return nanobind::len(classes_); }
+  size_t hits() const { return hits_; }
+  size_t misses() const { return misses_; }
+
+ private:
+  static constexpr size_t kLargest = 4096;
+  nanobind::dict classes_;  // (id of the class, name) -> subclass, which holds the class
+  size_t hits_ = 0;
+  size_t misses_ = 0;
+};
+
 class Caches {
  public:
   // The caches of this process; they live as long as the interpreter.
@@ -75,6 +97,7 @@ class Caches {
 
   KeySet& passed_shape_checks() { return passed_shape_checks_; }
   PlanCache& plans() { return plans_; }
+  ClassCache& qwix_classes() { return qwix_classes_; }
 
   bool plans_enabled() const { return plans_enabled_; }
   void enable_plans(bool enabled) { plans_enabled_ = enabled; }
@@ -88,6 +111,7 @@ class Caches {
   bool plans_enabled_;
   KeySet passed_shape_checks_;
   PlanCache plans_;
+  ClassCache qwix_classes_;
 };
 
 }  // namespace nnx_wrappers::bridge

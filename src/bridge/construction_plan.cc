@@ -59,8 +59,9 @@ bool is_integer_or_key(nb::handle aval) {
 
 }  // namespace
 
-std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
-                                                          std::string& reason) {
+std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe, std::string& reason,
+                                                          bool& reads_name) {
+  reads_name = true;  // until the augment function has run to its end
   std::unique_ptr<ConstructionPlan> plan(new ConstructionPlan());
   std::vector<nb::object> given;
   add_given(recipe.args, given);
@@ -75,7 +76,7 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
       }
       rngs = py::call(flax::facade().rngs, nb::tuple(), streams);
     }
-    const nb::object module = construct(recipe, rngs);
+    const nb::object module = construct(recipe, rngs, &reads_name);
     nb::list outputs;
     try {
       std::vector<nb::object> values;
@@ -103,7 +104,10 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
   }
   const ContextQuestions questions;
   try {
-    const flax::NoLinenModule outside;
+    // What Qwix does to an operation of the constructor depends on where that stands: it asks
+    // for the current module, and must not find one further out instead.
+    const flax::NoLinenModule outside(recipe.interceptors.is_valid() ? nb::object(nb::bool_(true))
+                                                                     : nb::none());
     plan->program_ = flax::trace_program(nb::cpp_function(trace), nb::tuple(keys));
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_Exception)) throw;
@@ -111,6 +115,7 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
   }
   if (reason.empty()) reason = flax::unsound(plan->program_);
   if (reason.empty() && questions.asked()) reason = "a constructor that asks about Linen's context";
+  if (reason.empty()) reason = plan->prepare_hidden_values();
   if (!reason.empty()) return nullptr;
   for (const graph::Slot& slot : plan->template_.slots()) {
     plan->collections_.push_back(slot.type.is_valid() ? flax::collection_of(slot.type)
@@ -122,6 +127,37 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe,
     plan->is_exact_.push_back(is_integer_or_key(aval));
   }
   return plan;
+}
+
+std::string_view ConstructionPlan::prepare_hidden_values() {
+  const auto& slots = template_.slots();
+  const size_t count = flax::output_avals(program_).size();
+  std::vector<bool> needed(count, false);
+  bool any = false;
+  for (size_t i = 0; i < slots.size(); ++i) {
+    if (!slots[i].is_hidden || slots[i].constant.is_valid()) continue;
+    const size_t end = i + 1 < slots.size() ? first_output_[i + 1] : count;
+    for (size_t output = first_output_[i]; output < end; ++output) needed[output] = any = true;
+  }
+  if (!any) return "";
+  const flax::Pruned pruned = flax::prune(program_, needed);
+  for (const bool used : pruned.used_inputs) {
+    if (used) return "a closure over random values";
+  }
+  hidden_values_ = flax::as_function(pruned.program);
+  return "";
+}
+
+// Operation by operation in the present trace, as the constructor would do it: whoever
+// calls the closure gets the same bits.
+void ConstructionPlan::add_hidden_values(std::vector<nb::object>& values) const {
+  if (!hidden_values_.is_valid()) return;
+  const auto& slots = template_.slots();
+  const std::vector<nb::object> outputs = flax::evaluate(hidden_values_, nb::tuple());
+  size_t next = 0;
+  for (size_t i = 0; i < slots.size(); ++i) {
+    if (slots[i].is_hidden && !slots[i].constant.is_valid()) values[i] = outputs.at(next++);
+  }
 }
 
 std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
@@ -175,7 +211,8 @@ ConstructionPlan::Made ConstructionPlan::instantiate(const Recipe& recipe, nb::h
   std::vector<nb::object> values;
   values.reserve(slots.size());
   for (size_t i = 0; i < slots.size(); ++i) {
-    values.push_back(take_leaf(given, slots[i].path, collections_[i]));
+    values.push_back(slots[i].is_hidden ? nb::object()
+                                        : take_leaf(given, slots[i].path, collections_[i]));
   }
   return finish(recipe, scope, values);
 }
@@ -195,12 +232,14 @@ ConstructionPlan::Made ConstructionPlan::finish(const Recipe& recipe, nb::handle
       values[i] = flax::copied_value(slots[i].constant);
       continue;
     }
+    if (slots[i].is_hidden) continue;
     const size_t end = i + 1 < slots.size() ? first_output_[i + 1] : is_exact_.size();
     for (size_t output = first_output_[i]; output < end; ++output) {
       if (!is_exact_[output]) return {};
       needed[output] = true;
     }
   }
+  add_hidden_values(values);
   const std::vector<nb::object> outputs = run(recipe, scope, needed);
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {

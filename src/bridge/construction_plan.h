@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bridge/recipe.h"
@@ -23,7 +24,9 @@ class ConstructionPlan {
   // constructor needs concrete values, has effects, holds tracers of an outer trace,
   // keeps static attributes of unknown mutable types, or asks where it stands in
   // Linen. A BaseException that is no Exception passes through.
-  static std::unique_ptr<ConstructionPlan> build(const Recipe& recipe, std::string& reason);
+  // `reads_name`: whether the augment function may have looked at the name of the module.
+  static std::unique_ptr<ConstructionPlan> build(const Recipe& recipe, std::string& reason,
+                                                 bool& reads_name);
 
   // What `instantiate` makes.
   struct Made {
@@ -53,6 +56,9 @@ class ConstructionPlan {
   ConstructionPlan() = default;
   Made finish(const Recipe& recipe, nanobind::handle scope,
               std::vector<nanobind::object>& values) const;
+  // Readies `hidden_values_`; returns why there can be none.
+  std::string_view prepare_hidden_values();
+  void add_hidden_values(std::vector<nanobind::object>& values) const;
   std::shared_ptr<const Part> part_for(const std::vector<bool>& needed) const;
   std::vector<nanobind::object> run(const Recipe& recipe, nanobind::handle scope,
                                     const std::vector<bool>& needed) const;
@@ -64,6 +70,7 @@ class ConstructionPlan {
   std::vector<size_t> first_output_;     // of each traced slot
   nanobind::object program_;             // ClosedJaxpr
   std::vector<bool> is_exact_;           // of each output: integers and keys
+  nanobind::object hidden_values_;       // () -> what closures hold; invalid if they hold none
   // Few: which collections a caller leaves out. Forgotten when there are too many.
   static constexpr size_t kMostParts = 64;
   mutable std::map<std::vector<bool>, std::shared_ptr<const Part>> parts_;

@@ -3,9 +3,11 @@
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"
+#include "flax/qwix.h"
 #include "flax/scope.h"
 #include "flax/static_key.h"
 #include "nnx_wrappers/errors.h"
+#include "py/argument_watch.h"
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
@@ -17,6 +19,7 @@ namespace nb = nanobind;
 Recipe read_recipe(nb::handle to_linen, nb::handle scope, bool initializing) {
   const py::Names& n = py::names();
   Recipe recipe;
+  recipe.interceptors = flax::qwix_interceptors();
   recipe.nnx_class = py::get(to_linen, n.nnx_class);
   recipe.args = nb::tuple(py::get(to_linen, n.args));
   recipe.kwargs = py::get(to_linen, n.kwargs);
@@ -35,11 +38,18 @@ Recipe read_recipe(nb::handle to_linen, nb::handle scope, bool initializing) {
   return recipe;
 }
 
-nb::object construct(const Recipe& recipe, const nb::object& rngs) {
+nb::object construct(const Recipe& recipe, const nb::object& rngs, bool* reads_name) {
   nb::dict kwargs = py::to_dict(recipe.kwargs);
   if (rngs.is_valid()) kwargs[py::names().rngs] = rngs;
   nb::object module = py::call(recipe.nnx_class, recipe.args, kwargs);
-  if (!recipe.augment_fn.is_none()) module = recipe.augment_fn(module, recipe.name);
+  if (reads_name != nullptr) *reads_name = false;
+  if (!recipe.augment_fn.is_none() && reads_name != nullptr) {
+    const py::ArgumentWatch watch(recipe.augment_fn, 1);
+    module = recipe.augment_fn(module, recipe.name);
+    *reads_name = watch.was_read();
+  } else if (!recipe.augment_fn.is_none()) {
+    module = recipe.augment_fn(module, recipe.name);
+  }
   const flax::NodeKind kind = flax::kind_of(module);
   if (kind == flax::NodeKind::kLeaf || kind == flax::NodeKind::kVariable ||
       kind == flax::NodeKind::kArrayRef || module.is_none()) {
@@ -73,7 +83,6 @@ nb::object recipe_key(const Recipe& recipe, std::string& reason) {
       !add(f.logical_axis_rules(), "logical axis rules")) {
     return {};
   }
-  if (!recipe.augment_fn.is_none()) key.append(recipe.name);
   const nb::object init = py::get_optional(recipe.nnx_class, py::names().init_dunder);
   if (init.is_valid()) key.append(init);
   key.append(nb::bool_(recipe.takes_rngs));
@@ -82,12 +91,17 @@ nb::object recipe_key(const Recipe& recipe, std::string& reason) {
     key.append(stream.key_type.is_valid() ? stream.key_type : stream.seed);
   }
   key.append(flax::trace_context_key());
+  if (recipe.interceptors.is_valid()) key.append(flax::interceptor_ids(recipe.interceptors));
   key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));
   key.append(f.using_eager_sharding());
   const nb::object defaults = f.var_defaults();
   key.append(
       nb::make_tuple(py::get(defaults, py::names().hijax), py::get(defaults, py::names().ref)));
   return nb::tuple(key);
+}
+
+nb::object key_with_name(nb::handle key, const Recipe& recipe) {
+  return nb::make_tuple(key, recipe.name);
 }
 
 }  // namespace nnx_wrappers::bridge

@@ -8,6 +8,7 @@
 #include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
+#include "flax/qwix.h"
 #include "flax/scope.h"
 #include "flax/static_key.h"
 #include "nnx_wrappers/errors.h"
@@ -82,7 +83,10 @@ nb::object checked_param(nb::handle scope, nb::handle name, nb::handle init_fn,
                          const nb::tuple& init_args, bool unbox, const nb::dict& init_kwargs) {
   const py::Names& n = py::names();
   nb::object value = flax::scope_variable(scope, n.params, name);
-  if (!value.is_valid()) return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
+  // Qwix counts the operations of an initializer too, so with it each one has to run.
+  if (!value.is_valid() || flax::qwix_interceptors().is_valid()) {
+    return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
+  }
   if (unbox && !flax::is_jax_array(value)) {
     value = flax::facade().unbox(value);
   }

@@ -1,6 +1,7 @@
 #include "nnx_wrappers/to_linen.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,10 +10,12 @@
 #include "bridge/clone_arguments.h"
 #include "bridge/construction_plan.h"
 #include "bridge/initializing.h"
+#include "bridge/qwix_paths.h"
 #include "bridge/recipe.h"
 #include "bridge/shells.h"
 #include "bridge/to_linen_state.h"
 #include "bridge/to_nnx_state.h"
+#include "bridge/usage.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"
@@ -31,6 +34,7 @@ namespace nb = nanobind;
 namespace {
 
 using bridge::Recipe;
+using bridge::UsageOfCall;
 
 nb::object make_rngs(nb::handle self, bool initializing) {
   const py::Names& n = py::names();
@@ -52,32 +56,52 @@ nb::object construct_live(nb::handle self, Recipe& recipe, bool initializing) {
 }
 
 // The plan for a recipe, from the cache or made now; null if there can be none.
-std::shared_ptr<const bridge::ConstructionPlan> plan_for(const Recipe& recipe) {
-  if (!bridge::Caches::get().plans_enabled()) return nullptr;
-  bridge::PlanCache& plans = bridge::Caches::get().plans();
-  std::string reason;
-  const nb::object key = bridge::recipe_key(recipe, reason);
-  if (!key.is_valid()) {
-    plans.note_unkeyable(reason);
+std::shared_ptr<const bridge::ConstructionPlan> plan_for(const Recipe& recipe, UsageOfCall& usage) {
+  if (!bridge::Caches::get().plans_enabled()) {
+    usage.not_planned("plans are switched off");
     return nullptr;
   }
-  if (const auto known = plans.find(key)) return known->plan;
+  bridge::PlanCache& plans = bridge::Caches::get().plans();
+  std::string reason;
+  nb::object key = bridge::recipe_key(recipe, reason);
+  if (!key.is_valid()) {
+    plans.note_unkeyable(reason);
+    usage.not_planned(reason);
+    return nullptr;
+  }
+  auto known = plans.find(key);
+  const bool with_name = known && known->reads_name;
+  if (with_name) {
+    key = bridge::key_with_name(key, recipe);
+    known = plans.find(key);
+  }
+  if (known) {
+    known->plan != nullptr ? usage.plan_hit() : usage.not_planned(known->reason);
+    return known->plan;
+  }
+  bool reads_name = false;
   std::shared_ptr<const bridge::ConstructionPlan> plan =
-      bridge::ConstructionPlan::build(recipe, reason);
-  plans.add(key, {plan, reason});
+      bridge::ConstructionPlan::build(recipe, reason, reads_name);
+  if (reads_name && !with_name && !recipe.augment_fn.is_none()) {
+    plans.add(key, {nullptr, "", true, recipe.interceptors});
+    key = bridge::key_with_name(key, recipe);
+  }
+  plans.add(key, {plan, reason, false, recipe.interceptors});
+  plan != nullptr ? usage.plan_built() : usage.not_planned(reason);
   return plan;
 }
 
 // The module of an apply, variables loaded.
-nb::object made_module(nb::handle self, nb::handle scope, Recipe& recipe) {
+nb::object made_module(nb::handle self, nb::handle scope, Recipe& recipe, UsageOfCall& usage) {
   const nb::object variables = py::get(self, py::names().variables);
-  const auto plan = plan_for(recipe);
+  const auto plan = plan_for(recipe, usage);
   bridge::ConstructionPlan::Made made;
   if (plan != nullptr) made = plan->instantiate(recipe, scope, variables);
   if (!made.module.is_valid()) {
     graph::StateTree given = bridge::given_variables(variables);
     if (plan != nullptr) made = plan->instantiate(recipe, scope, given);
     if (!made.module.is_valid()) {
+      if (plan != nullptr) usage.plan_left_aside("floating-point values are not in the variables");
       made.module = construct_live(self, recipe, false);
       // Again: the plan has marked some as used, and the constructor may have added some.
       given = bridge::given_variables(py::get(self, py::names().variables));
@@ -115,7 +139,8 @@ nb::object method_of(nb::handle module, nb::handle method) {
 }
 
 nb::object run(nb::handle module, nb::handle nnx_method, const nb::tuple& args,
-               const nb::dict& kwargs) {
+               const nb::dict& kwargs, UsageOfCall& usage) {
+  const UsageOfCall::Away away(usage);
   if (nnx_method.is_none() && PyCallable_Check(module.ptr()) != 0) {
     return py::call(module, args, kwargs);
   }
@@ -161,15 +186,19 @@ bool lies_in(const graph::Path& path, const std::vector<Fresh>& fresh) {
 nb::object initialize(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
                       const nb::dict& kwargs) {
   Recipe recipe = bridge::read_recipe(self, py::get(self, py::names().scope), true);
+  UsageOfCall usage("ToLinen", recipe.nnx_class);
+  usage.initializes();
   const nb::object module = construct_live(self, recipe, true);
   to_linen::update_variables(self, module);
+  std::optional<bridge::QwixPaths> paths;
+  if (recipe.interceptors.is_valid()) paths.emplace(module);
   const std::vector<Fresh> fresh = fresh_to_nnx(module);
-  if (fresh.empty()) return run(module, nnx_method, args, kwargs);
+  if (fresh.empty()) return run(module, nnx_method, args, kwargs, usage);
   std::vector<nb::object> wrappers;
   wrappers.reserve(fresh.size());
   for (const Fresh& entry : fresh) wrappers.push_back(entry.to_nnx);
   bridge::Initializing flags(module, std::move(wrappers));
-  nb::object out = run(module, nnx_method, args, kwargs);
+  nb::object out = run(module, nnx_method, args, kwargs, usage);
   flags.finish();
   bridge::store_variables(self, module,
                           [&](const graph::Path& path) { return lies_in(path, fresh); });
@@ -220,8 +249,11 @@ nb::object call(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
   const nb::object scope = py::get(self, n.scope);
   if (flax::is_initializing_scope(scope)) return initialize(self, nnx_method, args, kwargs);
   Recipe recipe = bridge::read_recipe(self, scope, false);
-  const nb::object module = made_module(self, scope, recipe);
-  nb::object out = run(module, nnx_method, args, kwargs);
+  UsageOfCall usage("ToLinen", recipe.nnx_class);
+  const nb::object module = made_module(self, scope, recipe, usage);
+  std::optional<bridge::QwixPaths> paths;
+  if (recipe.interceptors.is_valid()) paths.emplace(module);
+  nb::object out = run(module, nnx_method, args, kwargs, usage);
   update_variables(self, module);
   return out;
 }

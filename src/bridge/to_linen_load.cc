@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"
+#include "flax/qwix.h"
 #include "flax/variable.h"
 #include "graph/load.h"
 #include "graph/path.h"
@@ -180,6 +182,13 @@ nb::object step_down(nb::handle current, nb::handle key, const graph::Path& path
   return next;
 }
 
+// What Qwix keeps of operations, in the wrapper's own scope, while it intercepts.
+bool is_statistic(const graph::StateTree& tree) {
+  return std::ranges::all_of(tree.leaves(), [](const graph::StateLeaf& leaf) {
+    return leaf.collection.equal(nb::str("quant_stats"));
+  });
+}
+
 void warn_unknown(nb::handle nnx_module, const std::vector<graph::Path>& unknown) {
   for (const graph::Path& path : unknown) {
     nb::object current = nb::borrow(nnx_module);
@@ -247,9 +256,11 @@ void load_variables(nb::handle self, nb::handle nnx_module, graph::StateTree& tr
   const auto unused = tree.unused();
   if (unused.empty()) return;
   ToNNXState wrappers(nnx_module);
+  const bool has_statistics = flax::qwix_interceptors().is_valid();
   std::vector<graph::Path> unknown;
   for (const auto& found : unused) {
     if (wrappers.take(found) || flax::has_submodule(self, found.path.front())) continue;
+    if (has_statistics && is_statistic(*found.tree)) continue;
     unknown.push_back(found.path);
   }
   wrappers.set();

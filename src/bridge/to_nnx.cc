@@ -6,6 +6,7 @@
 #include "bridge/shape_check.h"
 #include "bridge/shells.h"
 #include "bridge/to_nnx_state.h"
+#include "bridge/usage.h"
 #include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
@@ -79,7 +80,8 @@ void append_remedy(nb::python_error& error, const std::string& remedy) {
 }
 
 nb::object run_linen(nb::handle self, nb::handle linen_module, nb::handle rngs, bool initializing,
-                     const nb::tuple& args, const nb::dict& kwargs, const ToNNXCall& options) {
+                     const nb::tuple& args, const nb::dict& kwargs, const ToNNXCall& options,
+                     bridge::UsageOfCall& usage) {
   const py::Names& n = py::names();
   // Called again while a ToLinen initializes: the first call has made the variables,
   // and this one runs on them. Linen itself would not make them anew either.
@@ -87,13 +89,16 @@ nb::object run_linen(nb::handle self, nb::handle linen_module, nb::handle rngs, 
   const bool again = initializing && bridge::has_variables(self) && !linen.is_none() &&
                      flax::is_initializing(linen);
   if (initializing && !again) {
+    usage.initializes();
     nb::dict given = py::copy_dict(kwargs);
     given[n.method] = options.method;
     nb::list positional;
     positional.append(rngs);
     for (nb::handle arg : args) positional.append(arg);
-    const nb::object result =
-        py::call(py::get(linen_module, n.init_with_output), nb::tuple(positional), given);
+    const nb::object result = [&] {
+      const bridge::UsageOfCall::Away away(usage);
+      return py::call(py::get(linen_module, n.init_with_output), nb::tuple(positional), given);
+    }();
     bridge::set_variables(self, result[1], "ToNNX(" + class_of(linen_module) + ").lazy_init");
     return result[0];
   }
@@ -109,8 +114,11 @@ nb::object run_linen(nb::handle self, nb::handle linen_module, nb::handle rngs, 
       filter = nb::len(present) == 0 ? nb::object(nb::bool_(false)) : nb::object(present);
     }
   }
-  nb::object result = bridge::apply_linen(
-      linen_module, {variables, rngs, options.method, filter, again}, args, kwargs);
+  nb::object result = [&] {
+    const bridge::UsageOfCall::Away away(usage);
+    return bridge::apply_linen(linen_module, {variables, rngs, options.method, filter, again}, args,
+                               kwargs);
+  }();
   if (filter.ptr() == Py_False) return result;
   const nb::object updates = result[1];
   if (nb::len(updates) != 0) {
@@ -149,6 +157,7 @@ nb::object call(nb::handle self, const nb::tuple& args, const nb::dict& kwargs,
     raise_value_error({"ToNNX.__call__", "a ToNNX whose __init__ has run", py::describe(self),
                        "Call super().__init__(module, rngs=rngs) in the subclass."});
   }
+  bridge::UsageOfCall usage("ToNNX", linen_module);
   const bool own = options.rngs.is_none();
   nb::object source = own ? py::dict_get(attributes, n.to_nnx_rngs) : options.rngs;
   if (!source.is_valid()) source = nb::none();
@@ -162,7 +171,7 @@ nb::object call(nb::handle self, const nb::tuple& args, const nb::dict& kwargs,
     nb::dict keys;
     try {
       keys = initializing ? nnx_rngs_to_linen(source) : bridge::put_off_keys(source);
-      return run_linen(self, linen_module, keys, initializing, args, kwargs, options);
+      return run_linen(self, linen_module, keys, initializing, args, kwargs, options, usage);
     } catch (nb::python_error& error) {
       const flax::Facade& f = flax::facade();
       if (!initializing &&

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "flax/array.h"
+#include "flax/facade.h"
 #include "flax/linen.h"
 #include "py/containers.h"
 #include "py/names.h"
@@ -67,7 +69,9 @@ bool VariableLayout::take_level(const Level& level, nb::handle given,
 }
 
 nb::object unboxed(nb::handle leaf) {
-  return flax::is_axis_metadata(leaf) ? py::get(leaf, py::names().unbox)() : nb::borrow(leaf);
+  if (flax::is_axis_metadata(leaf)) return py::get(leaf, py::names().unbox)();
+  // Weights that Qwix has quantized are pytrees with the boxes inside.
+  return flax::is_array(leaf) ? nb::borrow(leaf) : flax::facade().unbox(leaf);
 }
 
 }  // namespace nnx_wrappers::bridge

@@ -42,7 +42,7 @@ class VariableLayout {
   Level root_;  // its entries are collections
 };
 
-// A leaf of Linen's variables without its box.
+// A leaf of Linen's variables without its box, or, if it is a pytree, those inside it.
 nanobind::object unboxed(nanobind::handle leaf);
 
 }  // namespace nnx_wrappers::bridge

@@ -12,15 +12,6 @@ namespace nnx_wrappers::flax {
 
 namespace {
 
-std::string version_of(const char* package) {
-  try {
-    return nb::cast<std::string>(
-        nb::module_::import_("importlib.metadata").attr("version")(package));
-  } catch (const std::exception&) {
-    return "(not installed)";
-  }
-}
-
 // `path` is "module.submodule:attribute.attribute".
 nb::handle look_up(const std::string& path) {
   const auto colon = path.find(':');
@@ -72,6 +63,8 @@ nb::handle make_not_initialized_error(const Facade& table) {
 Facade load() {
   Facade f;
   f.nnx_module = look_up("flax.nnx:Module");
+  f.nnx_dict = look_up("flax.nnx:Dict");
+  f.nnx_list = look_up("flax.nnx:List");
   f.pytree = look_up("flax.nnx:Pytree");
   f.pytree_flatten = look_up("flax.nnx:Pytree._graph_node_flatten");
   f.variable = look_up("flax.nnx:Variable");
@@ -170,6 +163,15 @@ Facade load() {
 }
 
 }  // namespace
+
+std::string version_of(const char* package) {
+  try {
+    return nb::cast<std::string>(
+        nb::module_::import_("importlib.metadata").attr("version")(package));
+  } catch (const std::exception&) {
+    return "(not installed)";
+  }
+}
 
 const Facade& facade() {
   // Imports release the GIL, so a function-local static could deadlock with it:

@@ -5,6 +5,8 @@
 
 #include <nanobind/nanobind.h>
 
+#include <string>
+
 namespace nnx_wrappers::flax {
 
 namespace nb = nanobind;
@@ -14,6 +16,8 @@ namespace nb = nanobind;
 struct Facade {
   // flax.nnx
   nb::handle nnx_module;      // class nnx.Module
+  nb::handle nnx_dict;        // class nnx.Dict
+  nb::handle nnx_list;        // class nnx.List
   nb::handle pytree;          // class nnx.Pytree
   nb::handle pytree_flatten;  // nnx.Pytree._graph_node_flatten
   nb::handle variable;        // class nnx.Variable
@@ -117,5 +121,8 @@ struct Facade {
 // The table, loaded at the first call. Needs the GIL; may import modules.
 // Throws ImportError where Flax or JAX lacks a name.
 const Facade& facade();
+
+// The installed version of a package, or "(not installed)".
+std::string version_of(const char* package);
 
 }  // namespace nnx_wrappers::flax

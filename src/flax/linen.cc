@@ -44,9 +44,9 @@ bool has_submodule(nb::handle linen_module, nb::handle name) {
   return py::contains(children, name);
 }
 
-NoLinenModule::NoLinenModule()
+NoLinenModule::NoLinenModule(nb::handle stand_in)
     : stack_(nb::cast<nb::list>(py::get(facade().linen_context, py::names().module_stack))) {
-  stack_.append(nb::none());
+  stack_.append(stand_in);
 }
 
 NoLinenModule::~NoLinenModule() {

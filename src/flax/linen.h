@@ -23,10 +23,11 @@ nb::object enclosing_mutable();
 // True if the bound Linen module has adopted a submodule of this name.
 bool has_submodule(nb::handle linen_module, nb::handle name);
 
-// No Linen module is current in this thread while one of these lives.
+// No Linen module is current in this thread while one of these lives. `stand_in` is what
+// Linen sees in its place: None, or an object that makes it fail.
 class NoLinenModule {
  public:
-  NoLinenModule();
+  explicit NoLinenModule(nb::handle stand_in = nb::none());
   ~NoLinenModule();
   NoLinenModule(const NoLinenModule&) = delete;
   NoLinenModule& operator=(const NoLinenModule&) = delete;

@@ -9,6 +9,7 @@
 #include "flax/linen.h"
 #include "flax/node.h"
 #include "py/containers.h"
+#include "py/function.h"
 #include "py/names.h"
 #include "py/object.h"
 #include "py/recursion.h"

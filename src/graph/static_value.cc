@@ -6,6 +6,7 @@
 #include "flax/node.h"
 #include "flax/variable.h"
 #include "py/containers.h"
+#include "py/function.h"
 #include "py/names.h"
 #include "py/object.h"
 #include "py/recursion.h"
@@ -27,14 +28,15 @@ Keeping of_all(const std::vector<nb::object>& values, const Shared& shared) {
 // A function is code and what it closes over; a mutable thing in its closure would
 // be shared between instances.
 Keeping of_function(nb::handle function, const Shared& shared) {
-  const nb::object closure = py::get(function, py::names().closure_dunder);
-  if (closure.is_none()) return Keeping::kShare;
   std::vector<nb::object> contents;
-  for (const nb::object& cell : py::elements(closure)) {
+  for (const nb::object& cell : py::cells_of(function)) {
     contents.push_back(py::cell_contents(cell));
     if (!contents.back().is_valid()) return Keeping::kRefuse;
   }
-  return of_all(contents, shared) == Keeping::kShare ? Keeping::kShare : Keeping::kRefuse;
+  if (py::assigns_to_closure(function)) return Keeping::kRefuse;
+  Shared with_itself = shared;  // a function that calls itself closes over itself
+  with_itself.push_back(nb::borrow(function));
+  return of_all(contents, with_itself) == Keeping::kShare ? Keeping::kShare : Keeping::kRefuse;
 }
 
 bool is_frozen_dataclass(nb::handle value) {

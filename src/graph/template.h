@@ -29,6 +29,7 @@ struct Slot {
   Path path;
   nb::object type;      // the Variable's type; invalid for a bare leaf
   nb::object constant;  // a value that holds no tracer; invalid otherwise
+  bool is_hidden;       // what a closure holds: no part of the module's state
 };
 
 // What an instance may share with the graph that was captured although its type
@@ -43,7 +44,8 @@ class Template {
   Template& operator=(Template&&) noexcept;
 
   // Takes `root` apart. `values` receives the values of the slots, in order (pytrees
-  // possible). Throws Refusal if the graph holds what cannot be kept: a static
+  // possible). A closure over nodes of the graph or over arrays becomes one over those of the
+  // instance. Throws Refusal if the graph holds what cannot be kept: a static
   // attribute of an unknown type, a bound method, a node that was not made in this
   // trace, an array ref, a hijax variable.
   static Template capture(nb::handle root, const std::vector<nb::object>& shared,

@@ -22,12 +22,20 @@ struct Template::Node {
     size_t child;
   };
 
+  enum Form {
+    kByKind,
+    kFunction,  // a closure over this graph: `value` over the cells that are its attributes
+    kCell       // holds its one attribute, or nothing
+  };
+
+  Form form = kByKind;
   flax::NodeKind kind = flax::NodeKind::kLeaf;
   nb::object type;
   nb::object impl;                    // Flax's implementation of an unknown node type
   nb::object metadata;                // what its flatten returned besides the children
   std::vector<Attribute> attributes;  // of a Variable: its metadata
   size_t slot = 0;                    // of a Variable or a bare leaf
+  nb::object function;                // of a closure: it, over empty cells
   nb::object shared_metadata;         // of a Variable whose metadata are all shared: a dict
 };
 

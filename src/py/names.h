@@ -17,6 +17,7 @@ namespace nnx_wrappers::py {
   X(aval, "aval")                                   \
   X(check_can_update, "_check_can_update")          \
   X(children, "children")                           \
+  X(class_dunder, "__class__")                      \
   X(closure_dunder, "__closure__")                  \
   X(code_dunder, "__code__")                        \
   X(count, "count")                                 \
@@ -92,6 +93,7 @@ namespace nnx_wrappers::py {
   X(reserve, "reserve")                             \
   X(shape, "shape")                                 \
   X(set_key, "set_key")                             \
+  X(setattr_dunder, "__setattr__")                  \
   X(set_raw_value, "set_raw_value")                 \
   X(sharding_rules, "sharding_rules")               \
   X(skip_rng, "skip_rng")                           \

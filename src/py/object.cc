@@ -105,12 +105,6 @@ void set_hash(nb::handle type, nb::object (*parts)(nb::handle)) {
   set(type, nb::str("__hash__"), method);
 }
 
-nb::object cell_contents(nb::handle cell) {
-  PyObject* contents = PyCell_Get(cell.ptr());
-  if (contents == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
-  return nb::steal(contents);
-}
-
 bool is_instance(nb::handle object, nb::handle type) {
   const int result = PyObject_IsInstance(object.ptr(), type.ptr());
   if (result < 0) throw nb::python_error();
@@ -159,6 +153,26 @@ std::string type_name(nb::handle type) {
     text.erase(0, at + local.size());
   }
   return text;
+}
+
+std::string full_name(nb::handle callable) {
+  nb::object named = nb::borrow(callable);
+  try {
+    for (;;) {
+      const nb::object name = get_optional(named, nb::str("__qualname__"));
+      if (name.is_valid() && nb::isinstance<nb::str>(name)) {
+        const nb::object module = get_optional(named, nb::str("__module__"));
+        const bool has_module = module.is_valid() && nb::isinstance<nb::str>(module);
+        return (has_module ? text_of(module) + "." : std::string()) + text_of(name);
+      }
+      const nb::object inner = get_optional(named, nb::str("func"));
+      if (!inner.is_valid()) break;
+      named = inner;
+    }
+  } catch (nb::python_error&) {  // NOLINT(bugprone-empty-catch)
+    // A name for a table is not worth an error.
+  }
+  return py::type_name(named.type());
 }
 
 std::string describe(nb::handle object) {

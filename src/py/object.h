@@ -50,9 +50,6 @@ nb::object id(nb::handle object);
 // class in a process can have one; a second call replaces what the first one set.
 void set_hash(nb::handle type, nb::object (*parts)(nb::handle));
 
-// What a closure's cell holds, or an invalid object if it is empty.
-nb::object cell_contents(nb::handle cell);
-
 // isinstance(object, type), __instancecheck__ included.
 bool is_instance(nb::handle object, nb::handle type);
 
@@ -75,6 +72,10 @@ std::string text_of(nb::handle string);
 // The name of a type as users know it: `module.QualName` shortened to `QualName`.
 // Runs no code of a metaclass.
 std::string type_name(nb::handle type);
+
+// "module.QualName" of a class or function, functools.partial taken off; the type's name
+// of anything else. Reads attributes, so user code may run; its errors are swallowed.
+std::string full_name(nb::handle callable);
 
 // One phrase for an error message: "None", "the string 'x'", "the integer 3", "the class Foo",
 // "an instance of Foo". Never calls a user's __repr__.

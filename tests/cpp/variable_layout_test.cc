@@ -24,7 +24,7 @@ struct BridgeLayout : ::testing::Test {
   void add(const char* collection, const nb::tuple& keys) {
     graph::Path path;
     for (nb::handle key : keys) path.push_back(nb::borrow(key));
-    slots.push_back({path, {}, {}});
+    slots.push_back({path, {}, {}, false});
     collections.push_back(collection == nullptr ? nb::object() : nb::object(nb::str(collection)));
   }
 

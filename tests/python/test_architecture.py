@@ -75,8 +75,8 @@ def test_every_source_file_lies_in_a_room() -> None:
     assert {path.relative_to(ROOT / "src").parts[0] for path in sources("src")} == set(ROOMS)
 
 
-def test_no_file_is_longer_than_400_lines() -> None:
-    files = sources("src", "include", "python")
+def test_no_written_file_is_longer_than_400_lines() -> None:
+    files = [path for path in sources("src", "include", "python") if path.name != "_core.pyi"]
     lengths = {str(path.relative_to(ROOT)): len(path.read_bytes().splitlines()) for path in files}
     assert lengths
     assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}
@@ -92,12 +92,13 @@ def test_only_the_room_flax_imports_flax_and_jax_by_name() -> None:
     assert set(found) == {"flax"}, found
 
 
-def test_the_library_names_two_objects_of_the_bridge_of_flax() -> None:
+def test_the_library_names_two_objects_of_the_bridge_of_flax_and_what_install_replaces() -> None:
     named = set()
     for path in sources("src", "include"):
         code = COMMENT.sub("", path.read_text(encoding="utf-8"))
         named.update(FLAX_BRIDGE.findall(code))
-    assert named == {"nnx.bridge.variables:NNXMeta", "nnx.bridge.module:MODULE_CONTEXT"}
+    objects = {"nnx.bridge.variables:NNXMeta", "nnx.bridge.module:MODULE_CONTEXT"}
+    assert named == objects | {"nnx.bridge", "nnx.bridge.ToNNX"}  # the last in an example
 
 
 def dotted(node: ast.AST) -> str:

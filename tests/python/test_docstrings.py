@@ -10,6 +10,7 @@ import nnx_wrappers
 # Public names whose docstrings need no example, each with its reason.
 WITHOUT_EXAMPLE = {
     "Functional": "made by `functional`, whose example uses it",
+    "Installation": "made by `install`, whose example uses it",
     "InternalError": "only a bug raises it",
     "NotInitializedError": "only raised; ToNNX shows how not to get it",
     "get_cmake_dir": "its result is a path of this machine",

@@ -1,0 +1,28 @@
+// What the wrappers did: calls, plans and time, by wrapped class.
+//
+// Recording is off at first and costs one test a call then. The table belongs to the
+// process. All functions need the GIL; calls of several threads add up.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace nnx_wrappers {
+
+// Turns recording on or off and returns what was set before.
+bool record_usage(bool enabled);
+
+// The table, the most seconds first: dicts of
+//   wrapper        'ToLinen' or 'ToNNX'
+//   wrapped        the wrapped class, 'module.Class'
+//   inits          calls that made variables
+//   calls          every other call
+//   plans_built    calls that traced the constructor and used the new plan
+//   plan_hits      calls that used a plan that was there
+//   not_planned    {reason: calls} that ran the constructor
+//   seconds        inside the bridge: what the method of the wrapped module took is left out
+nanobind::list usage();
+
+// Empties the table.
+void clear_usage();
+
+}  // namespace nnx_wrappers

@@ -1,0 +1,75 @@
+"""`python -m nnx_wrappers run`: a program on this library, unchanged."""
+
+import argparse
+import json
+import os
+import runpy
+import sys
+import typing as tp
+
+import nnx_wrappers
+from nnx_wrappers._report import print_report
+
+DESCRIPTION = """\
+Runs a program with nnx_wrappers in the place of flax.nnx.bridge's wrappers and of
+maxtext.layers.nnx_wrappers:
+
+  python -m nnx_wrappers run [--report] -m maxtext.trainers.pre_train.train ARGS...
+  python -m nnx_wrappers run [--report] script.py ARGS...
+"""
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m nnx_wrappers",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run = parser.add_subparsers(dest="command", required=True, metavar="run").add_parser(
+        "run", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    run.add_argument("--report", action="store_true", help="print a table of what the bridge did")
+    run.add_argument("--report-file", metavar="FILE", help="write that table as JSON")
+    run.add_argument("-m", dest="module", action="store_true", help="the program is a module")
+    run.add_argument("program", help="the script, or with -m the module")
+    run.add_argument("args", nargs=argparse.REMAINDER, help="passed on")
+    options = parser.parse_args(argv)
+    if not options.module and not os.path.exists(options.program):
+        run.error(f"there is no script {options.program!r}; a module is given with -m")
+    if options.report_file is not None:
+        options.report_file = os.path.abspath(options.report_file)  # the program may chdir
+        if not os.path.isdir(os.path.dirname(options.report_file)):
+            run.error(f"there is no folder for the report file {options.report_file!r}")
+    return options
+
+
+def run_program(program: str, is_module: bool, args: list[str]) -> None:
+    """As `python program args` and `python -m program args` do it."""
+    sys.argv = [program, *args]
+    if is_module:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+        return
+    if not sys.flags.safe_path:
+        sys.path[0] = os.path.dirname(os.path.realpath(program))
+    runpy.run_path(program, run_name="__main__")
+
+
+def main(argv: list[str]) -> None:
+    options = parse(argv)
+    installation = nnx_wrappers.install()
+    print(f"nnx_wrappers {nnx_wrappers.__version__}: {installation!r}", file=sys.stderr)
+    reports = options.report or options.report_file is not None
+    nnx_wrappers.record_usage(reports)
+    try:
+        run_program(options.program, options.module, options.args)
+    finally:
+        rows: list[dict[str, tp.Any]] = nnx_wrappers.usage()
+        if options.report:
+            print_report(rows)
+        if options.report_file is not None:
+            with open(options.report_file, "w", encoding="utf-8") as file:
+                json.dump(rows, file, indent=1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,117 @@
+#include "bridge/usage.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "flax/linen.h"
+#include "nnx_wrappers/usage.h"
+#include "py/object.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+namespace {
+
+struct Table {
+  bool recording = false;
+  std::map<std::pair<std::string, std::string>, UsageRow> rows;
+};
+
+Table& table() {
+  static Table table;  // holds no Python objects
+  return table;
+}
+
+thread_local UsageOfCall* innermost = nullptr;
+
+}  // namespace
+
+void UsageRow::add(const UsageRow& other) {
+  inits += other.inits;
+  calls += other.calls;
+  plans_built += other.plans_built;
+  plan_hits += other.plan_hits;
+  for (const auto& [reason, count] : other.not_planned) not_planned[reason] += count;
+  time += other.time;
+}
+
+UsageOfCall::UsageOfCall(const char* wrapper, nb::handle wrapped) : recording_(table().recording) {
+  if (!recording_) return;
+  key_ = {wrapper, py::full_name(flax::is_linen_module(wrapped) ? wrapped.type() : wrapped)};
+  counts_.calls = 1;
+  outer_ = std::exchange(innermost, this);
+  if (outer_ != nullptr) {
+    outer_was_running_ = outer_->running_;
+    outer_->stop();
+  }
+  start();
+}
+
+UsageOfCall::~UsageOfCall() {
+  if (!recording_) return;
+  stop();
+  table().rows[key_].add(counts_);
+  innermost = outer_;
+  if (outer_was_running_) outer_->start();
+}
+
+void UsageOfCall::not_planned(const std::string& reason) {
+  if (recording_) counts_.not_planned[reason] = 1;
+}
+
+void UsageOfCall::plan_left_aside(const std::string& reason) {
+  counts_.plans_built = counts_.plan_hits = 0;
+  not_planned(reason);
+}
+
+void UsageOfCall::start() {
+  if (!recording_) return;
+  running_ = true;
+  since_ = std::chrono::steady_clock::now();
+}
+
+void UsageOfCall::stop() {
+  if (!running_) return;
+  running_ = false;
+  counts_.time += std::chrono::steady_clock::now() - since_;
+}
+
+}  // namespace nnx_wrappers::bridge
+
+namespace nnx_wrappers {
+
+namespace nb = nanobind;
+
+bool record_usage(bool enabled) { return std::exchange(bridge::table().recording, enabled); }
+
+nb::list usage() {
+  // A copy: making Python objects may run finalizers, which may call a wrapper.
+  const auto copy = bridge::table().rows;
+  std::vector<std::pair<std::pair<std::string, std::string>, bridge::UsageRow>> rows(copy.begin(),
+                                                                                     copy.end());
+  std::ranges::stable_sort(rows, [](const auto& left, const auto& right) {
+    return left.second.time > right.second.time;
+  });
+  nb::list result;
+  for (const auto& [key, row] : rows) {
+    nb::dict not_planned;
+    for (const auto& [reason, count] : row.not_planned) not_planned[reason.c_str()] = count;
+    nb::dict entry;
+    entry["wrapper"] = key.first;
+    entry["wrapped"] = key.second;
+    entry["inits"] = row.inits;
+    entry["calls"] = row.calls;
+    entry["plans_built"] = row.plans_built;
+    entry["plan_hits"] = row.plan_hits;
+    entry["not_planned"] = not_planned;
+    entry["seconds"] = std::chrono::duration<double>(row.time).count();
+    result.append(entry);
+  }
+  return result;
+}
+
+void clear_usage() { bridge::table().rows.clear(); }
+
+}  // namespace nnx_wrappers

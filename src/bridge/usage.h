@@ -1,0 +1,69 @@
+// Counts and times the calls of the wrappers for include/nnx_wrappers/usage.h.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <chrono>
+#include <cstddef>
+#include <map>
+#include <string>
+#include <utility>
+
+namespace nnx_wrappers::bridge {
+
+// What was counted for one wrapped class.
+struct UsageRow {
+  size_t inits = 0;
+  size_t calls = 0;
+  size_t plans_built = 0;
+  size_t plan_hits = 0;
+  std::map<std::string, size_t> not_planned;
+  std::chrono::steady_clock::duration time{};
+
+  void add(const UsageRow& other);
+};
+
+// One call of a wrapper: lives on the stack while it runs, and adds what it counted to
+// the table when it ends, failed or not. Does nothing while recording is off. The
+// clock of the call around it stands still meanwhile, so that no time counts twice.
+class UsageOfCall {
+ public:
+  // `wrapped`: the NNX class, or the Linen module. Borrowed for the constructor only.
+  UsageOfCall(const char* wrapper, nanobind::handle wrapped);
+  ~UsageOfCall();
+  UsageOfCall(const UsageOfCall&) = delete;
+  UsageOfCall& operator=(const UsageOfCall&) = delete;
+
+  void initializes() { counts_.inits = 1, counts_.calls = 0; }
+  void plan_built() { counts_.plans_built = 1; }
+  void plan_hit() { counts_.plan_hits = 1; }
+  void not_planned(const std::string& reason);
+  // There is a plan, and these variables cannot use it.
+  void plan_left_aside(const std::string& reason);
+
+  // While one lives the wrapped module runs, and the clock stands still.
+  class Away {
+   public:
+    explicit Away(UsageOfCall& call) : call_(call) { call_.stop(); }
+    ~Away() { call_.start(); }
+    Away(const Away&) = delete;
+    Away& operator=(const Away&) = delete;
+
+   private:
+    UsageOfCall& call_;
+  };
+
+ private:
+  void start();
+  void stop();
+
+  bool recording_;
+  bool running_ = false;
+  bool outer_was_running_ = false;
+  UsageOfCall* outer_ = nullptr;
+  std::pair<std::string, std::string> key_;
+  UsageRow counts_;
+  std::chrono::steady_clock::time_point since_;
+};
+
+}  // namespace nnx_wrappers::bridge

@@ -1,0 +1,260 @@
+// Template::capture: takes a live graph apart.
+#include <algorithm>
+#include <unordered_map>
+#include <utility>
+
+#include "flax/array.h"
+#include "flax/facade.h"
+#include "flax/instance.h"
+#include "flax/variable.h"
+#include "graph/static_value.h"
+#include "graph/template.h"
+#include "graph/template_node.h"
+#include "py/containers.h"
+#include "py/function.h"
+#include "py/names.h"
+#include "py/object.h"
+#include "py/recursion.h"
+
+namespace nnx_wrappers::graph {
+
+class Capture {
+ public:
+  Capture(Template& made, const std::vector<nb::object>& shared, const MayShare& may_share,
+          std::vector<nb::object>& values)
+      : made_(made), shared_(shared), may_share_(may_share), values_(values) {}
+
+  size_t visit(nb::handle object, flax::NodeKind kind) {
+    const py::RecursionGuard guard(" while capturing an NNX module graph");
+    if (flax::has_identity(kind)) {
+      const auto known = seen_.find(object.ptr());
+      if (known != seen_.end()) return known->second;
+      seen_.emplace(object.ptr(), made_.nodes_.size());
+    }
+    const size_t index = made_.nodes_.size();
+    made_.nodes_.emplace_back();
+    Template::Node node;
+    node.kind = kind;
+    switch (kind) {
+      case flax::NodeKind::kLeaf:
+        node.slot = add_slot({}, object);
+        break;
+      case flax::NodeKind::kVariable:
+        variable(node, object);
+        break;
+      case flax::NodeKind::kArrayRef:
+        refuse("an array ref");
+      case flax::NodeKind::kPytree:
+        pytree(node, object);
+        break;
+      case flax::NodeKind::kList:
+      case flax::NodeKind::kTuple:
+      case flax::NodeKind::kDict:
+        container(node, object);
+        break;
+      case flax::NodeKind::kGraphNode:
+      case flax::NodeKind::kPytreeNode:
+        by_flax(node, object);
+        break;
+    }
+    made_.nodes_[index] = std::move(node);
+    return index;
+  }
+
+  // Goes through what the closures hold; to be called once, after `visit`.
+  void contents_of_cells() {
+    in_closures_ = true;
+    // It grows meanwhile. NOLINTNEXTLINE(modernize-loop-convert)
+    for (size_t i = 0; i < cells_.size(); ++i) {
+      const Cell cell = cells_[i];
+      path_ = cell.path;
+      const nb::object contents = py::cell_contents(cell.object);
+      if (!contents.is_valid()) continue;
+      const Attribute held = contents_of_cell(contents);
+      made_.nodes_[cell.node].attributes.push_back(held);
+    }
+  }
+
+ private:
+  using Attribute = Template::Node::Attribute;
+
+  [[noreturn]] void refuse(const std::string& what) const {
+    throw Refusal(what + " at " + to_string(path_));
+  }
+
+  size_t add_slot(nb::object type, nb::handle value) {
+    bool traced = false;
+    for (const nb::object& leaf : py::elements(flax::facade().tree_flatten(value)[0])) {
+      traced = traced || flax::is_tracer(leaf);
+      if (flax::is_array_ref(leaf)) refuse("an array ref");
+    }
+    made_.slots_.push_back(
+        {path_, std::move(type), traced ? nb::object() : nb::borrow(value), in_closures_});
+    values_.push_back(nb::borrow(value));
+    return made_.slots_.size() - 1;
+  }
+
+  void require_made_here(nb::handle trace_state) const {
+    if (!nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()))) {
+      refuse("a module or Variable that the constructor did not make");
+    }
+  }
+
+  void variable(Template::Node& node, nb::handle object) {
+    if (!flax::is_plain_variable(object)) refuse("a hijax variable");
+    require_made_here(py::get(object, nb::str("_trace_state")));
+    node.type = nb::borrow(object.type());
+    for (const auto& [name, value] : py::dict_items(flax::metadata(object))) {
+      node.attributes.push_back(static_attribute(object, name, value));
+    }
+    const bool shares_all = std::ranges::all_of(
+        node.attributes, [](const Attribute& item) { return item.how == Attribute::kShared; });
+    if (shares_all) {
+      nb::dict metadata;
+      for (const Attribute& item : node.attributes) metadata[item.name] = item.value;
+      node.shared_metadata = std::move(metadata);
+      node.attributes.clear();
+    }
+    node.slot = add_slot(node.type, flax::raw_value(object));
+  }
+
+  Attribute static_attribute(nb::handle owner, const nb::object& name, const nb::object& value) {
+    Keeping keeping = keeping_of(value, shared_);
+    if (keeping == Keeping::kRefuse && may_share_(owner, name, value)) keeping = Keeping::kShare;
+    if (keeping == Keeping::kRefuse) {
+      if (PyFunction_Check(value.ptr())) return {name, Attribute::kChild, {}, closure(value)};
+      refuse("the static attribute '" + nb::cast<std::string>(nb::str(name)) + "' (" +
+             py::describe(value) + ")");
+    }
+    return {name, keeping == Keeping::kCopy ? Attribute::kCopied : Attribute::kShared, value, 0};
+  }
+
+  // The node of a closure. What its cells hold is looked at when the whole graph is known,
+  // so that nodes have the paths that Flax gives them.
+  size_t closure(const nb::object& function) {
+    const auto known = seen_.find(function.ptr());
+    if (known != seen_.end()) return known->second;
+    if (py::assigns_to_closure(function)) refuse("a closure that assigns to its variables");
+    const size_t index = made_.nodes_.size();
+    seen_.emplace(function.ptr(), index);
+    Template::Node node;
+    node.form = Template::Node::kFunction;
+    std::vector<nb::object> empty;
+    made_.nodes_.emplace_back();
+    for (const nb::object& cell : py::cells_of(function)) {
+      const auto [at, is_new] = seen_.emplace(cell.ptr(), made_.nodes_.size());
+      if (is_new) {
+        made_.nodes_.emplace_back();
+        made_.nodes_.back().form = Template::Node::kCell;
+        cells_.push_back({at->second, cell, path_});
+      }
+      node.attributes.push_back({{}, Attribute::kChild, {}, at->second});
+      empty.push_back(py::empty_cell());
+    }
+    node.function = py::function_over(function, empty);
+    made_.nodes_[index] = std::move(node);
+    return index;
+  }
+
+  Attribute contents_of_cell(const nb::object& contents) {
+    const auto known = seen_.find(contents.ptr());
+    if (known != seen_.end()) return {{}, Attribute::kChild, {}, known->second};
+    if (flax::is_array(contents)) {
+      return {{}, Attribute::kChild, {}, visit(contents, flax::NodeKind::kLeaf)};
+    }
+    const Keeping keeping = keeping_of(contents, shared_);
+    if (keeping == Keeping::kShare) return {{}, Attribute::kShared, contents, 0};
+    if (PyFunction_Check(contents.ptr())) return {{}, Attribute::kChild, {}, closure(contents)};
+    refuse("a closure over " + py::describe(contents));
+  }
+
+  using Children = std::unordered_map<std::string, size_t>;
+
+  // Visits the children in Flax's order, in which a shared node gets its path, and
+  // returns their nodes by the text of their key.
+  Children visit_children(nb::handle node, flax::NodeKind kind) {
+    Children found;
+    for (const flax::Child& child : flax::children_of(node, kind)) {
+      if (child.value.is_none()) continue;
+      path_.push_back(child.key);
+      found.emplace(nb::cast<std::string>(nb::str(child.key)), visit(child.value, child.kind));
+      path_.pop_back();
+    }
+    return found;
+  }
+
+  Attribute attribute(nb::handle owner, const nb::object& name, const nb::object& value,
+                      const Children& children) {
+    const auto child = children.find(nb::cast<std::string>(nb::str(name)));
+    if (child == children.end()) return static_attribute(owner, name, value);
+    return {name, Attribute::kChild, {}, child->second};
+  }
+
+  void pytree(Template::Node& node, nb::handle object) {
+    const py::Names& n = py::names();
+    node.type = nb::borrow(object.type());
+    const Children children = visit_children(object, node.kind);
+    for (const auto& [name, value] : py::dict_items(py::instance_dict(object))) {
+      if (name.is(n.pytree_state)) {
+        require_made_here(value.attr("trace_state"));
+        node.attributes.push_back({name, Attribute::kState, value, 0});
+      } else {
+        node.attributes.push_back(attribute(object, name, value, children));
+      }
+    }
+  }
+
+  void container(Template::Node& node, nb::handle object) {
+    std::vector<py::Item> items;
+    if (node.kind == flax::NodeKind::kDict) {
+      items = py::dict_items(object);
+    } else {
+      size_t index = 0;
+      for (nb::object& element : py::elements(object)) {
+        items.emplace_back(nb::int_(index++), std::move(element));
+      }
+    }
+    add_items(node, object, items);
+  }
+
+  void add_items(Template::Node& node, nb::handle object, const std::vector<py::Item>& items) {
+    const Children children = visit_children(object, node.kind);
+    for (const auto& [key, value] : items) {
+      node.attributes.push_back(attribute(object, key, value, children));
+    }
+  }
+
+  void by_flax(Template::Node& node, nb::handle object) {
+    if (object.is_none()) return;
+    const flax::Flattened flattened = flax::flatten_by_flax(object);
+    node.type = nb::borrow(object.type());
+    node.impl = flattened.impl;
+    node.metadata = flattened.metadata;
+    add_items(node, object, flattened.items);
+  }
+
+  Template& made_;
+  const std::vector<nb::object>& shared_;
+  const MayShare& may_share_;
+  std::vector<nb::object>& values_;
+  Path path_;
+  std::unordered_map<PyObject*, size_t> seen_;
+  struct Cell {
+    size_t node;
+    nb::object object;
+    Path path;  // of the attribute that the closure is
+  };
+  std::vector<Cell> cells_;
+  bool in_closures_ = false;
+};
+
+Template Template::capture(nb::handle root, const std::vector<nb::object>& shared,
+                           const MayShare& may_share, std::vector<nb::object>& values) {
+  Template made;
+  Capture capture(made, shared, may_share, values);
+  capture.visit(root, flax::kind_of(root));
+  capture.contents_of_cells();
+  return made;
+}
+
+}  // namespace nnx_wrappers::graph

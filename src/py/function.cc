@@ -1,0 +1,71 @@
+#include "py/function.h"
+
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers::py {
+
+std::vector<nb::object> cells_of(nb::handle function) {
+  const nb::object closure = get(function, names().closure_dunder);
+  return closure.is_none() ? std::vector<nb::object>() : elements(closure);
+}
+
+nb::object cell_contents(nb::handle cell) {
+  PyObject* contents = PyCell_Get(cell.ptr());
+  if (contents == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
+  return nb::steal(contents);
+}
+
+nb::object empty_cell() {
+  const nb::object cell = nb::steal(PyCell_New(nullptr));
+  if (!cell.is_valid()) throw nb::python_error();
+  return cell;
+}
+
+void fill_cell(nb::handle cell, nb::handle contents) {
+  if (PyCell_Set(cell.ptr(), contents.ptr()) != 0) throw nb::python_error();
+}
+
+namespace {
+
+bool assigns_to(nb::handle code, nb::handle names_of_cells) {
+  for (const nb::object& instruction :
+       elements(nb::module_::import_("dis").attr("get_instructions")(code))) {
+    const nb::object operation = instruction.attr("opname");
+    if ((operation.equal(nb::str("STORE_DEREF")) || operation.equal(nb::str("DELETE_DEREF"))) &&
+        contains(names_of_cells, instruction.attr("argval"))) {
+      return true;
+    }
+  }
+  for (const nb::object& constant : elements(code.attr("co_consts"))) {
+    if (PyCode_Check(constant.ptr()) && assigns_to(constant, names_of_cells)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool assigns_to_closure(nb::handle function) {
+  const nb::object code = get(function, names().code_dunder);
+  const nb::object cells = code.attr("co_freevars");
+  return nb::len(cells) != 0 && assigns_to(code, cells);
+}
+
+nb::object function_over(nb::handle function, const std::vector<nb::object>& cells) {
+  nb::list closure;
+  for (const nb::object& cell : cells) closure.append(cell);
+  const nb::object made =
+      function.type()(get(function, names().code_dunder), get(function, nb::str("__globals__")),
+                      get(function, nb::str("__name__")), get(function, names().defaults_dunder),
+                      nb::tuple(closure));
+  for (const char* attribute :
+       {"__kwdefaults__", "__annotations__", "__qualname__", "__module__", "__doc__"}) {
+    const nb::str name(attribute);
+    set(made, name, get(function, name));
+  }
+  get(made, names().dict_dunder).attr("update")(get(function, names().dict_dunder));
+  return made;
+}
+
+}  // namespace nnx_wrappers::py

@@ -1,0 +1,156 @@
+"""Construction plans of modules that hold closures, and whose augment function has a name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import nnx_wrappers
+
+X = jnp.ones((2, 4))
+
+
+@pytest.fixture(autouse=True)
+def _fresh(fresh_caches: None) -> None:
+    pass
+
+
+def plans() -> dict:
+    return nnx_wrappers.cache_info()["plans"]
+
+
+class Dense(nnx.Module):
+    def __init__(self, kernel_init, *, rngs: nnx.Rngs) -> None:
+        self.kernel_init = kernel_init
+        self.kernel = nnx.Param(kernel_init(rngs.params(), (4, 4)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x @ self.kernel[...]
+
+
+class Attention(nnx.Module):
+    """Its query's initializer closes over the module and over an array made here."""
+
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.base_init = nnx.initializers.lecun_normal()
+        scale = jnp.exp(jnp.float32(0.3))
+        table = np.arange(3)
+
+        def query_init(key, shape):
+            return self.base_init(key, shape) / scale
+
+        def count_down(n):
+            return n if n <= 0 else count_down(n - 1)
+
+        self.count_down = count_down
+        self.query = Dense(query_init, rngs=rngs)
+        self.parts = lambda: (self, scale, table)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        _, scale, table = self.parts()
+        return self.query(x) * scale + table.sum() + self.count_down(2)
+
+
+class Counter(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.linear = nnx.Linear(4, 4, rngs=rngs)
+        calls = 0
+
+        def count() -> int:
+            nonlocal calls
+            calls += 1
+            return calls
+
+        self.count = count
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.linear(x) + self.count()
+
+
+@pytest.mark.parametrize("module", [Attention, Counter])
+def test_closures_give_the_same_bits_at_every_call(module: type[nnx.Module]) -> None:
+    ours, theirs = nnx_wrappers.to_linen(module), nnx.bridge.to_linen(module)
+    variables = ours.init(jax.random.key(0), X)
+    for apply, oracle in [(ours.apply, theirs.apply), (jax.jit(ours.apply), jax.jit(theirs.apply))]:
+        for _ in range(3):
+            np.testing.assert_array_equal(apply(variables, X), oracle(variables, X))
+
+
+def test_a_closure_over_the_module_is_planned_and_sees_its_own_instance() -> None:
+    seen = []
+
+    class Watching(Attention):
+        def __call__(self, x: jax.Array) -> jax.Array:
+            seen.append((self, *self.parts()))
+            return super().__call__(x)
+
+    model = nnx_wrappers.to_linen(Watching)
+    variables = model.init(jax.random.key(0), X)
+    model.apply(variables, X)
+    model.apply(variables, X)
+    assert plans()["hits"] == 1
+    assert plans()["not_planned"] == {}
+    for module, held, scale, _ in seen:
+        assert held is module
+        assert not isinstance(scale, jax.core.Tracer)
+    assert seen[1][0] is not seen[2][0]
+    assert seen[1][3] is not seen[2][3]  # a numpy array may be written to
+
+
+def test_a_closure_that_assigns_to_its_variables_is_not_planned() -> None:
+    model = nnx_wrappers.to_linen(Counter)
+    model.apply(model.init(jax.random.key(0), X), X)
+    (reason,) = plans()["not_planned"]
+    assert "assigns to its variables" in reason
+
+
+def test_a_closure_over_random_values_is_not_planned() -> None:
+    class Noisy(nnx.Module):
+        def __init__(self, *, rngs: nnx.Rngs) -> None:
+            noise = jax.random.normal(rngs.params(), (4,))
+            self.noise = lambda: (self, noise)
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return x + self.noise()[1]
+
+    model = nnx_wrappers.to_linen(Noisy)
+    key = jax.random.key(1)
+    out = model.apply({}, X, rngs={"params": key})
+    theirs = nnx.bridge.to_linen(Noisy).apply({}, X, rngs={"params": key})
+    np.testing.assert_array_equal(out, theirs)
+    assert "a closure over random values" in plans()["not_planned"]
+
+
+def ignores_name(module: nnx.Module, name: str | None) -> nnx.Module:
+    if not hasattr(module, "rename"):
+        return module
+    module.label = name
+    return module
+
+
+class Renamed(nnx.Linear):
+    rename = True
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return super().__call__(x) + len(self.label)
+
+
+def apply_named(nnx_class: type[nnx.Module], name: str) -> jax.Array:
+    model = nnx_wrappers.ToLinen(
+        nnx_class, args=(4, 4), nnx_module_augment_fn=ignores_name, name=name
+    )
+    return model.apply(model.init(jax.random.key(0), X), X)
+
+
+def test_layers_share_a_plan_if_the_augment_function_does_not_look_at_the_name() -> None:
+    apply_named(nnx.Linear, "layers_0")
+    apply_named(nnx.Linear, "layers_1")
+    assert (plans()["hits"], plans()["misses"]) == (1, 1)
+
+
+def test_layers_have_plans_of_their_own_if_the_augment_function_looks_at_the_name() -> None:
+    short, long = apply_named(Renamed, "a"), apply_named(Renamed, "abc")
+    np.testing.assert_allclose(long - short, 2.0, rtol=1e-5)
+    apply_named(Renamed, "abc")
+    assert plans()["hits"] == 1
