@@ -91,7 +91,7 @@ nb::list usage() {
   const auto copy = bridge::table().rows;
   std::vector<std::pair<std::pair<std::string, std::string>, bridge::UsageRow>> rows(copy.begin(),
                                                                                      copy.end());
-  std::ranges::stable_sort(rows, [](const auto& left, const auto& right) {
+  std::ranges::sort(rows, [](const auto& left, const auto& right) {
     return left.second.time > right.second.time;
   });
   nb::list result;
