@@ -89,6 +89,7 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe, 
         for (const nb::object& leaf : py::elements(flat[0])) outputs.append(leaf);
         plan->trees_.back() = flat[1];
       }
+      plan->first_output_.push_back(nb::len(outputs));
       values.clear();
       dissolve(module);
     } catch (const graph::Refusal& refusal) {
@@ -131,13 +132,12 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe, 
 
 std::string_view ConstructionPlan::prepare_hidden_values() {
   const auto& slots = template_.slots();
-  const size_t count = flax::output_avals(program_).size();
-  std::vector<bool> needed(count, false);
+  std::vector<bool> needed(first_output_.back(), false);
   bool any = false;
   for (size_t i = 0; i < slots.size(); ++i) {
     if (!slots[i].is_hidden || slots[i].constant.is_valid()) continue;
-    const size_t end = i + 1 < slots.size() ? first_output_[i + 1] : count;
-    for (size_t output = first_output_[i]; output < end; ++output) needed[output] = any = true;
+    for (size_t output = first_output_[i]; output < first_output_[i + 1]; ++output)
+      needed[output] = any = true;
   }
   if (!any) return "";
   const flax::Pruned pruned = flax::prune(program_, needed);
@@ -233,8 +233,7 @@ ConstructionPlan::Made ConstructionPlan::finish(const Recipe& recipe, nb::handle
       continue;
     }
     if (slots[i].is_hidden) continue;
-    const size_t end = i + 1 < slots.size() ? first_output_[i + 1] : is_exact_.size();
-    for (size_t output = first_output_[i]; output < end; ++output) {
+    for (size_t output = first_output_[i]; output < first_output_[i + 1]; ++output) {
       if (!is_exact_[output]) return {};
       needed[output] = true;
     }
@@ -244,9 +243,8 @@ ConstructionPlan::Made ConstructionPlan::finish(const Recipe& recipe, nb::handle
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
     if (values[i].is_valid()) continue;
-    const size_t end = i + 1 < slots.size() ? first_output_[i + 1] : is_exact_.size();
     nb::list leaves;
-    for (size_t output = first_output_[i]; output < end; ++output)
+    for (size_t output = first_output_[i]; output < first_output_[i + 1]; ++output)
       leaves.append(outputs.at(next++));
     values[i] = trees_[i].attr("unflatten")(leaves);
   }

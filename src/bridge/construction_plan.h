@@ -67,7 +67,7 @@ class ConstructionPlan {
   std::vector<nanobind::object> collections_;  // of each slot; invalid for a bare leaf
   std::unique_ptr<const VariableLayout> layout_;
   std::vector<nanobind::object> trees_;  // of each traced slot's value
-  std::vector<size_t> first_output_;     // of each traced slot
+  std::vector<size_t> first_output_;     // of each slot, and where they end
   nanobind::object program_;             // ClosedJaxpr
   std::vector<bool> is_exact_;           // of each output: integers and keys
   nanobind::object hidden_values_;       // () -> what closures hold; invalid if they hold none

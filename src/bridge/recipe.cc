@@ -1,5 +1,7 @@
 #include "bridge/recipe.h"
 
+#include <optional>
+
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"
@@ -43,12 +45,11 @@ nb::object construct(const Recipe& recipe, const nb::object& rngs, bool* reads_n
   if (rngs.is_valid()) kwargs[py::names().rngs] = rngs;
   nb::object module = py::call(recipe.nnx_class, recipe.args, kwargs);
   if (reads_name != nullptr) *reads_name = false;
-  if (!recipe.augment_fn.is_none() && reads_name != nullptr) {
-    const py::ArgumentWatch watch(recipe.augment_fn, 1);
+  if (!recipe.augment_fn.is_none()) {
+    std::optional<py::ArgumentWatch> watch;
+    if (reads_name != nullptr) watch.emplace(recipe.augment_fn, 1);
     module = recipe.augment_fn(module, recipe.name);
-    *reads_name = watch.was_read();
-  } else if (!recipe.augment_fn.is_none()) {
-    module = recipe.augment_fn(module, recipe.name);
+    if (watch) *reads_name = watch->was_read();
   }
   const flax::NodeKind kind = flax::kind_of(module);
   if (kind == flax::NodeKind::kLeaf || kind == flax::NodeKind::kVariable ||
