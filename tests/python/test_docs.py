@@ -103,6 +103,8 @@ def namespace(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tp.Any]]:
     variablelib.VariableTypeCache.update(registered)
 
 
+# Which modules of the tests hold Flax's classes already depends on what ran before.
+@pytest.mark.filterwarnings("ignore:nnx_wrappers.install.. came late")
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.name
 )
