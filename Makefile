@@ -10,8 +10,12 @@ SOURCES := $(shell find include src python cmake tests/cpp -type f -not -name '*
 CXX_FILES = $(shell find include src tests/cpp examples/cpp -name '*.h' -o -name '*.cc')
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help setup build test test-cpp test-python test-example demo bench bench-instructions \
-  lint format stubs clean
+# Puts the wheel that was built into an environment: $(call install_wheel,PYTHON)
+install_wheel = $(1) -m pip install --quiet --disable-pip-version-check --no-deps \
+  --force-reinstall $(BUILD)/wheel/*.whl
+
+.PHONY: help setup build test test-cpp test-python test-example test-maxtext test-maxtext-on-line \
+  demo bench bench-instructions lint format stubs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -24,11 +28,13 @@ build: setup $(BUILD)/.installed ## build the library, the tests and the extensi
 
 $(BUILD)/.installed: $(SOURCES)
 	@tools/setup.sh $(REAL_PYTHON) $(VENV)
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m pip install --quiet --disable-pip-version-check \
-	  --no-build-isolation --no-deps --force-reinstall \
+	@rm -rf $(BUILD)/wheel
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m pip wheel --quiet --disable-pip-version-check \
+	  --no-build-isolation --no-deps --wheel-dir $(BUILD)/wheel \
 	  --config-settings=cmake.define.NNX_WRAPPERS_DEV=ON \
 	  --config-settings=cmake.define.NNX_WRAPPERS_TESTS=ON \
 	  --config-settings=cmake.define.NNX_WRAPPERS_GTEST="$$(tools/find_gtest.sh build/gtest)" .
+	$(call install_wheel,$(PY))
 	@touch $@
 
 test: test-cpp test-python test-example ## run every test
@@ -41,6 +47,17 @@ test-python: build ## run the Python tests
 
 test-example: build ## build and run the C++ example against the installed package
 	tools/run_example.sh $(PY) $(BUILD)/example
+
+# MaxText wants Python 3.12 or later; its environment is its own.
+MAXTEXT_LINE ?= python3.13
+MAXTEXT_VENV := build/venv-maxtext-$(TAG)
+test-maxtext: ## train MaxText upstream and ours; MAXTEXT_TESTS="-m short" for a part
+	@$(MAKE) --no-print-directory PYTHON=$(MAXTEXT_LINE) test-maxtext-on-line
+
+test-maxtext-on-line: build
+	@tools/setup.sh $(REAL_PYTHON) $(MAXTEXT_VENV) tests/maxtext/requirements.txt
+	@$(call install_wheel,$(MAXTEXT_VENV)/bin/python)
+	$(MAXTEXT_VENV)/bin/python -m pytest tests/maxtext $(MAXTEXT_TESTS)
 
 demo: build ## train both ways on real digits, and move weights across
 	$(PY) examples/digits.py

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Makes the virtual environment of one Python line and installs the pinned tools:
-# setup.sh PYTHON VENV. Does nothing where that has been done already.
+# setup.sh PYTHON VENV [REQUIREMENTS]. Does nothing where that has been done already.
 set -eu
 python=$1
 venv=$2
+requirements=${3:-requirements-dev.txt}
 if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
   echo "setup: $python has no venv module; install it (Debian: apt-get install python3-venv)" >&2
   exit 1
@@ -14,9 +15,9 @@ if [ ! -f "$header" ]; then
   exit 1
 fi
 stamp=$venv/.ready
-if [ -f "$stamp" ] && cmp -s requirements-dev.txt "$stamp"; then
+if [ -f "$stamp" ] && cmp -s "$requirements" "$stamp"; then
   exit 0
 fi
 "$python" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-cp requirements-dev.txt "$stamp"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+cp "$requirements" "$stamp"

@@ -52,6 +52,14 @@ void dissolve(nb::handle module) {
   }
 }
 
+nb::tuple those(const std::vector<nb::object>& keys, const std::vector<bool>& used) {
+  nb::list chosen;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (used[i]) chosen.append(keys[i]);
+  }
+  return nb::tuple(chosen);
+}
+
 bool is_integer_or_key(nb::handle aval) {
   return !nb::cast<bool>(
       flax::facade().issubdtype(py::get(aval, nb::str("dtype")), flax::facade().inexact));
@@ -116,11 +124,11 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe, 
   }
   if (reason.empty()) reason = flax::unsound(plan->program_);
   if (reason.empty() && questions.asked()) reason = "a constructor that asks about Linen's context";
-  if (reason.empty()) reason = plan->prepare_hidden_values();
   if (!reason.empty()) return nullptr;
+  plan->prepare_hidden_values();
   for (const graph::Slot& slot : plan->template_.slots()) {
-    plan->collections_.push_back(slot.type.is_valid() ? flax::collection_of(slot.type)
-                                                      : nb::object());
+    const bool is_state = slot.type.is_valid() && !slot.is_hidden;
+    plan->collections_.push_back(is_state ? flax::collection_of(slot.type) : nb::object());
   }
   plan->layout_ =
       std::make_unique<const VariableLayout>(plan->template_.slots(), plan->collections_);
@@ -130,7 +138,7 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe, 
   return plan;
 }
 
-std::string_view ConstructionPlan::prepare_hidden_values() {
+void ConstructionPlan::prepare_hidden_values() {
   const auto& slots = template_.slots();
   std::vector<bool> needed(first_output_.back(), false);
   bool any = false;
@@ -139,25 +147,32 @@ std::string_view ConstructionPlan::prepare_hidden_values() {
     for (size_t output = first_output_[i]; output < first_output_[i + 1]; ++output)
       needed[output] = any = true;
   }
-  if (!any) return "";
-  const flax::Pruned pruned = flax::prune(program_, needed);
-  for (const bool used : pruned.used_inputs) {
-    if (used) return "a closure over random values";
-  }
-  hidden_values_ = flax::as_function(pruned.program);
-  return "";
+  if (!any) return;
+  flax::Pruned pruned = flax::prune(program_, needed);
+  hidden_ = {flax::as_function(pruned.program), std::move(pruned.used_inputs), {}};
 }
 
 // Operation by operation in the present trace, as the constructor would do it: whoever
 // calls the closure gets the same bits.
-void ConstructionPlan::add_hidden_values(std::vector<nb::object>& values) const {
-  if (!hidden_values_.is_valid()) return;
+void ConstructionPlan::add_hidden_values(const std::vector<nb::object>& keys,
+                                         std::vector<nb::object>& values) const {
+  if (!hidden_) return;
   const auto& slots = template_.slots();
-  const std::vector<nb::object> outputs = flax::evaluate(hidden_values_, nb::tuple());
+  const std::vector<nb::object> outputs =
+      flax::evaluate(hidden_->function, those(keys, hidden_->used_keys));
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
-    if (slots[i].is_hidden && !slots[i].constant.is_valid()) values[i] = outputs.at(next++);
+    if (slots[i].is_hidden && !slots[i].constant.is_valid())
+      values[i] = value_from(outputs, next, i);
   }
+}
+
+nb::object ConstructionPlan::value_from(const std::vector<nb::object>& outputs, size_t& next,
+                                        size_t slot) const {
+  nb::list leaves;
+  for (size_t output = first_output_[slot]; output < first_output_[slot + 1]; ++output)
+    leaves.append(outputs.at(next++));
+  return trees_[slot].attr("unflatten")(leaves);
 }
 
 std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
@@ -181,21 +196,17 @@ std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
   return made;
 }
 
-std::vector<nb::object> ConstructionPlan::run(const Recipe& recipe, nb::handle scope,
-                                              const std::vector<bool>& needed) const {
-  const std::shared_ptr<const Part> part = part_for(needed);
-  nb::list keys;
-  size_t input = 0;
+std::vector<nb::object> ConstructionPlan::draw_keys(const Recipe& recipe, nb::handle scope,
+                                                    const Part& part) const {
+  std::vector<nb::object> keys;
   for (const Stream& stream : recipe.streams) {
     if (!stream.key_type.is_valid()) continue;
-    if (part->used_keys.at(input++)) {
-      keys.append(flax::draw_key(scope, stream.name));
-    } else {
-      flax::skip_key(scope, stream.name);
-    }
+    const size_t input = keys.size();
+    const bool used = part.used_keys.at(input) || (hidden_ && hidden_->used_keys.at(input));
+    if (!used) flax::skip_key(scope, stream.name);
+    keys.push_back(used ? flax::draw_key(scope, stream.name) : nb::object());
   }
-  if (part->constants) return *part->constants;
-  return flax::evaluate(part->function, nb::tuple(keys));
+  return keys;
 }
 
 ConstructionPlan::Made ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
@@ -238,15 +249,15 @@ ConstructionPlan::Made ConstructionPlan::finish(const Recipe& recipe, nb::handle
       needed[output] = true;
     }
   }
-  add_hidden_values(values);
-  const std::vector<nb::object> outputs = run(recipe, scope, needed);
+  const std::shared_ptr<const Part> part = part_for(needed);
+  const std::vector<nb::object> keys = draw_keys(recipe, scope, *part);
+  add_hidden_values(keys, values);
+  const std::vector<nb::object> outputs =
+      part->constants ? *part->constants
+                      : flax::evaluate(part->function, those(keys, part->used_keys));
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
-    if (values[i].is_valid()) continue;
-    nb::list leaves;
-    for (size_t output = first_output_[i]; output < first_output_[i + 1]; ++output)
-      leaves.append(outputs.at(next++));
-    values[i] = trees_[i].attr("unflatten")(leaves);
+    if (!values[i].is_valid()) values[i] = value_from(outputs, next, i);
   }
   made.module = template_.instantiate(values);
   return made;

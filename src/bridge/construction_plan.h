@@ -56,12 +56,17 @@ class ConstructionPlan {
   ConstructionPlan() = default;
   Made finish(const Recipe& recipe, nanobind::handle scope,
               std::vector<nanobind::object>& values) const;
-  // Readies `hidden_values_`; returns why there can be none.
-  std::string_view prepare_hidden_values();
-  void add_hidden_values(std::vector<nanobind::object>& values) const;
+  void prepare_hidden_values();
+  void add_hidden_values(const std::vector<nanobind::object>& keys,
+                         std::vector<nanobind::object>& values) const;
+  // The value of a slot from outputs of the program, of which it takes its own.
+  nanobind::object value_from(const std::vector<nanobind::object>& outputs, size_t& next,
+                              size_t slot) const;
   std::shared_ptr<const Part> part_for(const std::vector<bool>& needed) const;
-  std::vector<nanobind::object> run(const Recipe& recipe, nanobind::handle scope,
-                                    const std::vector<bool>& needed) const;
+  // One key for each input of the program that the part or the hidden values use; the other
+  // streams' counters advance.
+  std::vector<nanobind::object> draw_keys(const Recipe& recipe, nanobind::handle scope,
+                                          const Part& part) const;
 
   graph::Template template_;
   std::vector<nanobind::object> collections_;  // of each slot; invalid for a bare leaf
@@ -70,7 +75,7 @@ class ConstructionPlan {
   std::vector<size_t> first_output_;     // of each slot, and where they end
   nanobind::object program_;             // ClosedJaxpr
   std::vector<bool> is_exact_;           // of each output: integers and keys
-  nanobind::object hidden_values_;       // () -> what closures hold; invalid if they hold none
+  std::optional<Part> hidden_;           // what closures hold, if they hold any
   // Few: which collections a caller leaves out. Forgotten when there are too many.
   static constexpr size_t kMostParts = 64;
   mutable std::map<std::vector<bool>, std::shared_ptr<const Part>> parts_;

@@ -6,6 +6,7 @@
 #include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/instance.h"
+#include "flax/left_behind.h"
 #include "flax/variable.h"
 #include "graph/static_value.h"
 #include "graph/template.h"
@@ -82,22 +83,22 @@ class Capture {
     throw Refusal(what + " at " + to_string(path_));
   }
 
-  size_t add_slot(nb::object type, nb::handle value) {
+  size_t add_slot(nb::object type, nb::handle held) {
+    const nb::object value = in_closures_ ? flax::without_left_behind(held) : nb::borrow(held);
     bool traced = false;
     for (const nb::object& leaf : py::elements(flax::facade().tree_flatten(value)[0])) {
       traced = traced || flax::is_tracer(leaf);
       if (flax::is_array_ref(leaf)) refuse("an array ref");
     }
-    made_.slots_.push_back(
-        {path_, std::move(type), traced ? nb::object() : nb::borrow(value), in_closures_});
-    values_.push_back(nb::borrow(value));
+    made_.slots_.push_back({path_, std::move(type), traced ? nb::object() : value, in_closures_});
+    values_.push_back(value);
     return made_.slots_.size() - 1;
   }
 
   void require_made_here(nb::handle trace_state) const {
-    if (!nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()))) {
-      refuse("a module or Variable that the constructor did not make");
-    }
+    if (nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()))) return;
+    if (in_closures_ && flax::is_left_behind(trace_state)) return;
+    refuse("a module or Variable that the constructor did not make");
   }
 
   void variable(Template::Node& node, nb::handle object) {
@@ -165,6 +166,12 @@ class Capture {
     const Keeping keeping = keeping_of(contents, shared_);
     if (keeping == Keeping::kShare) return {{}, Attribute::kShared, contents, 0};
     if (PyFunction_Check(contents.ptr())) return {{}, Attribute::kChild, {}, closure(contents)};
+    // No part of the graph: say, a module of an inner transformation, out of which came the
+    // one that is.
+    const flax::NodeKind kind = flax::kind_of(contents);
+    if (kind == flax::NodeKind::kPytree || kind == flax::NodeKind::kVariable) {
+      return {{}, Attribute::kChild, {}, visit(contents, kind)};
+    }
     refuse("a closure over " + py::describe(contents));
   }
 

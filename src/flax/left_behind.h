@@ -1,0 +1,19 @@
+// What an inner transformation of the present trace (jax.lax.scan, nnx.vmap) leaves behind
+// when it ends: the modules and tracers of its trace, which closures may still hold. JAX
+// raises an error when such a tracer is computed with.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace nnx_wrappers::flax {
+
+namespace nb = nanobind;
+
+// True if the trace of this flax.nnx.tracers.TraceState ran inside the present one.
+bool is_left_behind(nb::handle trace_state);
+
+// The value (a pytree), with a jax.ShapeDtypeStruct for each tracer left behind: it has the
+// shape and the dtype, cannot be computed with either, and holds no trace.
+nb::object without_left_behind(nb::handle value);
+
+}  // namespace nnx_wrappers::flax
