@@ -61,7 +61,8 @@ bool replace_loaded() {
   for (const auto& [key, module] : py::mapping_items(py::sys("modules"))) {
     if (!nb::isinstance<nb::str>(key) || !PyModule_Check(module.ptr())) continue;
     const std::string name = py::text_of(key);
-    if (bridge::is_in_package(name, kFlax) || name == kMaxText.back()) any |= replacements.replace_in(name, module);
+    if (bridge::is_in_package(name, kFlax) || name == kMaxText.back())
+      any |= replacements.replace_in(name, module);
   }
   return any;
 }
