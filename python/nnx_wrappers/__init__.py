@@ -7,7 +7,6 @@ that Flax's metaclasses have to see.
 
 from nnx_wrappers._config import get_cmake_dir, get_include
 from nnx_wrappers._core import (
-    Installation,
     InternalError,
     NotInitializedError,
     cache_info,
@@ -30,6 +29,7 @@ from nnx_wrappers._core import (
     with_partitioning,
 )
 from nnx_wrappers._functional import Functional, functional
+from nnx_wrappers._install import Installation
 from nnx_wrappers._nnx_meta import NNXMeta
 from nnx_wrappers._to_linen import ToLinen, to_linen, to_linen_class
 from nnx_wrappers._to_nnx import ToNNX

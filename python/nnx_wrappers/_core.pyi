@@ -12,6 +12,8 @@ import jax
 import jax.sharding
 import jax.tree_util
 
+import nnx_wrappers
+
 
 class InternalError(RuntimeError):
     """
@@ -312,29 +314,17 @@ def use_plans(enabled: bool) -> bool:
       False
     """
 
-class Installation:
-    """
-    What `install()` replaced, and the way back. There is one installation a process.
-    """
+def installation_restore() -> None: ...
 
-    def restore(self) -> None:
-        """
-        Puts everything back; does nothing the second time.
+def installation_replaced() -> dict[str, list[str]]: ...
 
-        A name that somebody else has replaced since is left alone. Modules that were imported
-        meanwhile keep the classes they hold.
-        """
+def installation_enter() -> None: ...
 
-    def replaced(self) -> dict[str, list[str]]:
-        """The names that are replaced now, by module."""
+def installation_exit() -> None: ...
 
-    def __enter__(self) -> Installation: ...
+def installation_repr() -> str: ...
 
-    def __exit__(self, *exception: object) -> None: ...
-
-    def __repr__(self) -> str: ...
-
-def install() -> Installation:
+def install() -> nnx_wrappers.Installation:
     """
     Puts this library in the place of the two Python bridges, for the whole process.
 

@@ -165,7 +165,6 @@ def to_linen_class(
         "kwargs": partial_kwargs,
         "metadata_fn": base_metadata_fn,
         "skip_rng": base_skip_rng,
-        "nnx_module_augment_fn": nnx_module_augment_fn,
     }
 
     def __init__(
@@ -175,7 +174,7 @@ def to_linen_class(
         nnx_class: tp.Callable[..., nnx.Module] | None = None,
         skip_rng: bool | None = None,
         metadata_fn: MetadataFn | None = None,
-        nnx_module_augment_fn: AugmentFn | None = None,
+        nnx_module_augment_fn: AugmentFn | None = nnx_module_augment_fn,
         **other_kwargs: tp.Any,
     ) -> None:
         linen_kwargs = {k: other_kwargs.pop(k) for k in ("parent", "name") if k in other_kwargs}
@@ -185,9 +184,10 @@ def to_linen_class(
             "nnx_class": nnx_class,
             "skip_rng": skip_rng,
             "metadata_fn": metadata_fn,
-            "nnx_module_augment_fn": nnx_module_augment_fn,
         }
         fields = _core.to_linen_partial_fields(fixed, given)
+        # Here None says that there is no such function, as a clone of an instance without one does.
+        fields["nnx_module_augment_fn"] = nnx_module_augment_fn
         ToLinen.__init__(self, **fields, **linen_kwargs)
 
     def __init_subclass__(cls: tp.Any, /, **kwargs: tp.Any) -> None:

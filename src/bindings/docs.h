@@ -351,18 +351,6 @@ Example::
   True
 )";
 
-inline constexpr const char* kInstallation =
-    "What `install()` replaced, and the way back. There is one installation a process.";
-
-inline constexpr const char* kRestore =
-    R"(Puts everything back; does nothing the second time.
-
-A name that somebody else has replaced since is left alone. Modules that were imported
-meanwhile keep the classes they hold.
-)";
-
-inline constexpr const char* kReplaced = "The names that are replaced now, by module.";
-
 inline constexpr const char* kInternalError =
     "A broken invariant of nnx_wrappers: a bug, never a user's mistake. Please report it.";
 

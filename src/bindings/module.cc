@@ -7,6 +7,7 @@
 #include "bindings/signatures.h"
 #include "bridge/put_off_keys.h"
 #include "bridge/shape_check.h"
+#include "bridge/shells.h"
 #include "flax/scope.h"
 #include "nnx_wrappers/nnx_wrappers.h"
 
@@ -54,19 +55,20 @@ void bind_functions(nb::module_& m) {
 }
 
 void bind_installation(nb::module_& m) {
-  nb::class_<nw::Installation>(m, "Installation", docs::kInstallation)
-      .def("restore", &nw::Installation::restore, docs::kRestore)
-      .def("replaced", &nw::Installation::replaced, nb::sig(signatures::kReplaced), docs::kReplaced)
-      .def("__enter__",
-           [](const nw::Installation& self) {
-             self.enter();
-             return self;
-           })
-      .def(
-          "__exit__", [](const nw::Installation& self, const nb::args&) { self.exit(); },
-          nb::arg("exception"), nb::sig(signatures::kExit))
-      .def("__repr__", &nw::Installation::repr);
-  m.def("install", &nw::install, docs::kInstall);
+  m.def("installation_restore", [] { nw::Installation().restore(); });
+  m.def(
+      "installation_replaced", [] { return nw::Installation().replaced(); },
+      nb::sig(signatures::kInstallationReplaced));
+  m.def("installation_enter", [] { nw::Installation().enter(); });
+  m.def("installation_exit", [] { nw::Installation().exit(); });
+  m.def("installation_repr", [] { return nw::Installation().repr(); });
+  m.def(
+      "install",
+      [] {
+        nw::install();
+        return nw::bridge::shell("Installation")();
+      },
+      nb::sig(signatures::kInstall), docs::kInstall);
   m.def("record_usage", &nw::record_usage, nb::arg("enabled"), docs::kRecordUsage);
   m.def("usage", &nw::usage, nb::sig(signatures::kUsage), docs::kUsage);
   m.def("clear_usage", &nw::clear_usage, docs::kClearUsage);

@@ -28,8 +28,9 @@ inline constexpr const char* kWithPartitioning =
     "jax.sharding.Mesh | None = None) -> flax.typing.Initializer";
 inline constexpr const char* kCacheInfo = "def cache_info() -> dict[str, dict[str, typing.Any]]";
 inline constexpr const char* kUsage = "def usage() -> list[dict[str, typing.Any]]";
-inline constexpr const char* kReplaced = "def replaced(self) -> dict[str, list[str]]";
-inline constexpr const char* kExit = "def __exit__(self, *exception: object) -> None";
+inline constexpr const char* kInstall = "def install() -> nnx_wrappers.Installation";
+inline constexpr const char* kInstallationReplaced =
+    "def installation_replaced() -> dict[str, list[str]]";
 inline constexpr const char* kCheckedParam =
     "def checked_param(scope: flax.core.Scope, name: str, init_fn: typing.Any, init_args: "
     "tuple[typing.Any, ...], unbox: bool, init_kwargs: dict[str, typing.Any]) -> typing.Any";

@@ -38,9 +38,7 @@ State& state() {
   return *state;
 }
 
-nb::object sys(const char* name) { return nb::module_::import_("sys").attr(name); }
-
-nb::object loaded(const char* name) { return py::dict_get(sys("modules"), nb::str(name)); }
+nb::object loaded(const char* name) { return py::dict_get(py::sys("modules"), nb::str(name)); }
 
 void log(const std::string& text) {
   nb::module_::import_("logging").attr("getLogger")("nnx_wrappers").attr("info")("%s", text);
@@ -60,11 +58,11 @@ std::string listed(const nb::dict& replaced) {
 bool replace_loaded() {
   bool any = false;
   bridge::Replacements& replacements = state().replacements;
-  for (const auto& [key, module] : py::mapping_items(sys("modules"))) {
+  for (const auto& [key, module] : py::mapping_items(py::sys("modules"))) {
     if (!nb::isinstance<nb::str>(key) || !PyModule_Check(module.ptr())) continue;
     const std::string name = py::text_of(key);
-    const bool is_flax = name == kFlax || name.starts_with(std::string(kFlax) + ".");
-    if (is_flax || name == kMaxText.back()) any |= replacements.replace_in(name, module);
+    if (bridge::is_in_package(name, kFlax) || name == kMaxText.back())
+      any |= replacements.replace_in(name, module);
   }
   return any;
 }
@@ -77,7 +75,7 @@ bool is_stand_in(nb::handle module) {
 }
 
 void remove_stand_ins() {
-  const nb::object modules = sys("modules");
+  const nb::object modules = py::sys("modules");
   for (const char* name : kMaxText) {
     const nb::object module = loaded(name);
     if (module.is_valid() && is_stand_in(module)) modules.attr("pop")(name, nb::none());
@@ -86,7 +84,7 @@ void remove_stand_ins() {
 
 // What the finders after ours say, or None.
 nb::object found_by_others(nb::handle name, nb::handle path, nb::handle target) {
-  for (const nb::object& finder : py::elements(sys("meta_path"))) {
+  for (const nb::object& finder : py::elements(py::sys("meta_path"))) {
     if (finder.is(state().importer)) continue;
     const nb::object find = py::get_optional(finder, nb::str("find_spec"));
     if (!find.is_valid()) continue;
@@ -180,7 +178,7 @@ Installation install() {
   if (!was_active) {
     s.importer = make_importer();
     restore_at_exit();
-    sys("meta_path").attr("insert")(0, s.importer);
+    py::sys("meta_path").attr("insert")(0, s.importer);
     s.active = true;
   }
   const Installation handle;
@@ -207,7 +205,7 @@ void Installation::restore() const {
   if (!s.active) return;
   s.active = false;
   const nb::object importer = std::exchange(s.importer, nb::object());
-  const nb::object meta_path = sys("meta_path");
+  const nb::object meta_path = py::sys("meta_path");
   if (py::contains(meta_path, importer)) meta_path.attr("remove")(importer);
   s.replacements.undo();
   remove_stand_ins();

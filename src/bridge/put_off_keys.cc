@@ -5,6 +5,7 @@
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/scope.h"
+#include "flax/streams.h"
 #include "flax/variable.h"
 #include "nnx_wrappers/rngs.h"
 #include "py/containers.h"
@@ -73,7 +74,7 @@ nb::dict drawn_keys(const nb::dict& keys, bool& are_kept) {
 nb::dict put_off_keys(nb::handle rngs) {
   if (!py::is_instance(rngs, flax::facade().rngs)) return nnx_rngs_to_linen(rngs);
   nb::dict keys;
-  for (const auto& [name, stream] : py::mapping_items(rngs)) keys[name] = put_off(stream);
+  for (const auto& [name, stream] : flax::streams_of(rngs)) keys[name] = put_off(stream);
   return nnx_rngs_to_linen(keys);
 }
 

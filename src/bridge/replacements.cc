@@ -14,11 +14,11 @@ namespace {
 
 constexpr const char* kPackage = "nnx_wrappers";
 
-bool is_in(const std::string& module, const std::string& package) {
+}  // namespace
+
+bool is_in_package(const std::string& module, const std::string& package) {
   return module == package || module.starts_with(package + ".");
 }
-
-}  // namespace
 
 bool Replacements::replace_in(const std::string& module_name, nb::handle module) {
   const nb::object package = nb::module_::import_(kPackage);
@@ -73,11 +73,11 @@ bool Replacements::is_earlier(nb::handle value) const {
 
 std::string Replacements::holders() const {
   std::string text;
-  const nb::object modules = nb::module_::import_("sys").attr("modules");
+  const nb::object modules = py::sys("modules");
   for (const auto& [key, module] : py::mapping_items(modules)) {
     if (!nb::isinstance<nb::str>(key) || !PyModule_Check(module.ptr())) continue;
     const std::string module_name = py::text_of(key);
-    bool is_own = is_in(module_name, kPackage);
+    bool is_own = is_in_package(module_name, kPackage);
     for (const Entry& entry : entries_) is_own |= module.is(entry.module);
     if (is_own) continue;
     std::string held;

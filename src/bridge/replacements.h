@@ -8,6 +8,9 @@
 
 namespace nnx_wrappers::bridge {
 
+// True if the name is that of the package or of a module in it.
+bool is_in_package(const std::string& module, const std::string& package);
+
 class Replacements {
  public:
   // Puts this package's objects under every name of `module` that the package has too.

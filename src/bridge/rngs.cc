@@ -3,6 +3,7 @@
 #include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
+#include "flax/streams.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
 #include "py/names.h"
@@ -36,7 +37,7 @@ nb::dict nnx_rngs_to_linen(nb::handle rngs) {
   nb::dict keys;
   if (rngs.is_none()) return keys;
   if (py::is_instance(rngs, f.rngs)) {
-    for (const auto& [name, stream] : py::mapping_items(rngs)) keys[name] = stream();
+    for (const auto& [name, stream] : flax::streams_of(rngs)) keys[name] = stream();
   } else if (flax::is_jax_array(rngs)) {
     keys[n.params] = rngs;
   } else if (py::is_mapping(rngs)) {

@@ -1,5 +1,6 @@
 #include "nnx_wrappers/to_nnx.h"
 
+#include <cstdint>
 #include <string>
 
 #include "bridge/put_off_keys.h"
@@ -79,17 +80,29 @@ void append_remedy(nb::python_error& error, const std::string& remedy) {
   throw;  // NOLINT: the python_error being handled by the caller
 }
 
-nb::object run_linen(nb::handle self, nb::handle linen_module, nb::handle rngs, bool initializing,
+// Initializes once more while a ToLinen does: the first call has made the variables, and
+// this one runs on them. Linen itself would not make them anew either.
+enum class Mode : std::uint8_t { kCall, kInitialize, kInitializeAgain };
+
+bool is_initializing(const nb::dict& attributes) {
+  const nb::object state = py::dict_get(attributes, py::names().pytree_state);
+  return state.is_valid() &&
+         nb::cast<bool>(nb::bool_(py::get(state, py::names().initializing_property)));
+}
+
+Mode mode_of(nb::handle self, const nb::dict& attributes) {
+  if (!is_initializing(attributes)) return Mode::kCall;
+  if (!bridge::has_variables(self)) return Mode::kInitialize;
+  const nb::object linen = flax::innermost_linen_module();
+  return !linen.is_none() && flax::is_initializing(linen) ? Mode::kInitializeAgain
+                                                          : Mode::kInitialize;
+}
+
+nb::object run_linen(nb::handle self, nb::handle linen_module, nb::handle rngs, Mode mode,
                      const nb::tuple& args, const nb::dict& kwargs, const ToNNXCall& options,
                      bridge::UsageOfCall& usage) {
   const py::Names& n = py::names();
-  // Called again while a ToLinen initializes: the first call has made the variables,
-  // and this one runs on them. Linen itself would not make them anew either.
-  const nb::object linen = flax::innermost_linen_module();
-  const bool again = initializing && bridge::has_variables(self) && !linen.is_none() &&
-                     flax::is_initializing(linen);
-  if (initializing && !again) {
-    usage.initializes();
+  if (mode == Mode::kInitialize) {
     nb::dict given = py::copy_dict(kwargs);
     given[n.method] = options.method;
     nb::list positional;
@@ -116,8 +129,9 @@ nb::object run_linen(nb::handle self, nb::handle linen_module, nb::handle rngs, 
   }
   nb::object result = [&] {
     const bridge::UsageOfCall::Away away(usage);
-    return bridge::apply_linen(linen_module, {variables, rngs, options.method, filter, again}, args,
-                               kwargs);
+    return bridge::apply_linen(
+        linen_module, {variables, rngs, options.method, filter, mode == Mode::kInitializeAgain},
+        args, kwargs);
   }();
   if (filter.ptr() == Py_False) return result;
   const nb::object updates = result[1];
@@ -125,12 +139,6 @@ nb::object run_linen(nb::handle self, nb::handle linen_module, nb::handle rngs, 
     bridge::set_variables(self, updates, "ToNNX(" + class_of(linen_module) + ")");
   }
   return result[0];
-}
-
-bool is_initializing(const nb::dict& attributes) {
-  const nb::object state = py::dict_get(attributes, py::names().pytree_state);
-  return state.is_valid() &&
-         nb::cast<bool>(nb::bool_(py::get(state, py::names().initializing_property)));
 }
 
 }  // namespace
@@ -161,7 +169,9 @@ nb::object call(nb::handle self, const nb::tuple& args, const nb::dict& kwargs,
   const bool own = options.rngs.is_none();
   nb::object source = own ? py::dict_get(attributes, n.to_nnx_rngs) : options.rngs;
   if (!source.is_valid()) source = nb::none();
-  const bool initializing = is_initializing(attributes);
+  const Mode mode = mode_of(self, attributes);
+  const bool initializing = mode != Mode::kCall;
+  if (mode == Mode::kInitialize) usage.initializes();
   // RNG counts advance before Linen runs, so they are part of what a failure undoes.
   // Variables are replaced, never changed in place: the attributes are enough.
   graph::Snapshot before;
@@ -171,7 +181,7 @@ nb::object call(nb::handle self, const nb::tuple& args, const nb::dict& kwargs,
     nb::dict keys;
     try {
       keys = initializing ? nnx_rngs_to_linen(source) : bridge::put_off_keys(source);
-      return run_linen(self, linen_module, keys, initializing, args, kwargs, options, usage);
+      return run_linen(self, linen_module, keys, mode, args, kwargs, options, usage);
     } catch (nb::python_error& error) {
       const flax::Facade& f = flax::facade();
       if (!initializing &&

@@ -100,7 +100,7 @@ struct FunctionParts {
     for (nb::handle name : {n.code_dunder, n.defaults_dunder, n.kwdefaults_dunder}) {
       parts.push_back(py::get(function, name));
     }
-    for (const nb::object& cell : py::elements(py::get(function, n.closure_dunder))) {
+    for (const nb::object& cell : py::cells_of(function)) {
       parts.push_back(py::cell_contents(cell));
       is_complete = is_complete && parts.back().is_valid();
     }
@@ -140,10 +140,10 @@ bool is_made_of(nb::handle function, const std::vector<nb::object>& kept) {
   for (nb::handle name : {n.code_dunder, n.defaults_dunder, n.kwdefaults_dunder}) {
     if (!remembered(py::get(function, name)).is(kept[next++])) return false;
   }
-  const nb::object closure = py::get(function, n.closure_dunder);
-  if (closure.is_none() || kept.size() != next + nb::len(closure)) return false;
-  for (Py_ssize_t i = 0; next < kept.size(); ++i) {
-    const nb::object contents = py::cell_contents(PyTuple_GetItem(closure.ptr(), i));
+  const std::vector<nb::object> cells = py::cells_of(function);
+  if (kept.size() != next + cells.size()) return false;
+  for (const nb::object& cell : cells) {
+    const nb::object contents = py::cell_contents(cell);
     if (!contents.is_valid() || !remembered(contents).is(kept[next++])) return false;
   }
   return true;

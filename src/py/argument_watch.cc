@@ -18,8 +18,6 @@ constexpr std::array<const char*, 6> kLookAtAll = {"locals", "vars", "dir",
 
 constexpr Py_ssize_t kNoLine = -1;
 
-nb::object sys(const char* name) { return nb::module_::import_("sys").attr(name); }
-
 bool mentions(nb::handle argument, nb::handle name) {
   if (PyTuple_Check(argument.ptr())) return contains(argument, name);
   return nb::isinstance<nb::str>(argument) && argument.equal(name);

@@ -71,6 +71,8 @@ nb::object call(nb::handle callable, const nb::tuple& args, const nb::dict& kwar
   return nb::steal(result);
 }
 
+nb::object sys(const char* name) { return nb::module_::import_("sys").attr(name); }
+
 nb::object id(nb::handle object) {
   PyObject* number = PyLong_FromVoidPtr(object.ptr());
   if (number == nullptr) throw nb::python_error();

@@ -105,18 +105,19 @@ def lifted(lib: Lib, lift: tp.Callable[[type], type]) -> nn.Module:
     return Model()
 
 
-def scan(lib: Lib) -> nn.Module:
-    return lifted(
-        lib,
-        lambda cls: nn.scan(
-            cls,
-            variable_axes={"params": 0, "quant_stats": 0},
-            split_rngs={"params": True},
-            length=3,
-            in_axes=nn.broadcast,
-            metadata_params={nn.PARTITION_NAME: "layers"},
-        ),
+def scanned(cls: type, length: int) -> type:
+    return nn.scan(
+        cls,
+        variable_axes={"params": 0, "quant_stats": 0},
+        split_rngs={"params": True},
+        length=length,
+        in_axes=nn.broadcast,
+        metadata_params={nn.PARTITION_NAME: "layers"},
     )
+
+
+def scan(lib: Lib) -> nn.Module:
+    return lifted(lib, lambda cls: scanned(cls, length=3))
 
 
 def remat(lib: Lib) -> nn.Module:
@@ -124,17 +125,7 @@ def remat(lib: Lib) -> nn.Module:
 
 
 def remat_scan(lib: Lib) -> nn.Module:
-    return lifted(
-        lib,
-        lambda cls: nn.scan(
-            nn.remat(cls, prevent_cse=False),
-            variable_axes={"params": 0, "quant_stats": 0},
-            split_rngs={"params": True},
-            length=2,
-            in_axes=nn.broadcast,
-            metadata_params={nn.PARTITION_NAME: "layers"},
-        ),
-    )
+    return lifted(lib, lambda cls: scanned(nn.remat(cls, prevent_cse=False), length=2))
 
 
 def nested(lib: Lib) -> nn.Module:

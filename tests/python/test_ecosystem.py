@@ -17,7 +17,7 @@ from flax import linen as nn
 from flax import nnx
 from flax.training import train_state
 
-from oracle import assert_same, assert_same_module, ours, theirs
+from oracle import assert_same, assert_same_module, ours, state_of, theirs
 
 X = jnp.arange(12.0).reshape(3, 4) / 12
 Y = jnp.arange(6.0).reshape(3, 2)
@@ -105,18 +105,23 @@ def test_linen_s_tables_of_an_nnx_class_are_the_same():
     assert all("float32[4,8]" in text for text in mine)
 
 
+@pytest.mark.parametrize("streams", [(), ("2 (12 B)",)], ids=["released", "live"])
 @pytest.mark.parametrize("name", ["", "inside"])
-def test_nnx_tabulates_a_linen_module_without_streams(name):
-    """Flax's bridge takes what the table writes into a module for a variable."""
+def test_nnx_tabulates_a_linen_module(name, streams):
+    """Flax's bridge takes what the table writes into a module for a variable, and asks for
+    the streams by a method that the table has replaced by a jitted one."""
     model = alone(ours) if not name else held(ours)
-    (model if not name else model.inside).release_rngs()
+    if not streams:
+        (model if not name else model.inside).release_rngs()
+    before = state_of(model)
     method = {"mutable": ["batch_stats"]} if not name else {}
     options = {"console_kwargs": {"width": 200, "force_terminal": False}}
     text = nnx.tabulate(model, X, **method, **options)
     rows = [[cell.strip() for cell in line.split("│")] for line in text.splitlines()]
-    assert [r[3:7] for r in rows if r[1:3] == [name, "ToNNX"]] == [
-        ["- float32[3,4]", "float32[3,2]", "16 (64 B)", "74 (296 B)"]
+    assert [r[3:-1] for r in rows if r[1:3] == [name, "ToNNX"]] == [
+        ["- float32[3,4]", "float32[3,2]", "16 (64 B)", "74 (296 B)", *streams]
     ]
+    assert_same(state_of(model), before)
 
 
 def shown(model):

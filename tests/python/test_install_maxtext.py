@@ -145,12 +145,13 @@ def test_users_imported_later_get_ours_without_a_warning(layers: Path) -> None:
 
 
 def test_reloading_gets_ours_again(layers: Path) -> None:
-    with nnx_wrappers.install():
+    with nnx_wrappers.install() as installation:
         module = importlib.import_module(NAME)
         write(layers / "nnx_wrappers.py", WRAPPERS.replace("a flag", "another flag"))
         assert importlib.reload(module) is module
         assert module.FLAG == "another flag of MaxText"
         assert module.ToLinen is nnx_wrappers.ToLinen
+        assert installation.replaced()[NAME] == ["ToLinen", "to_linen_class"]
         assert isinstance(module.__loader__, importlib.machinery.SourceFileLoader)
     assert module.ToLinen.__doc__ == "MaxText's own."
 

@@ -266,6 +266,24 @@ def test_streams_with_code_of_the_user_run_it_as_in_flax(make):
     assert bits(first) != bits(plain)
 
 
+class Reversed(nnx.Rngs):
+    """Gives its streams in an order of its own, and one of them not at all."""
+
+    def items(self):
+        return [item for item in reversed(list(super().items())) if item[0] != "hidden"]
+
+
+def test_a_class_of_streams_with_items_of_its_own_is_asked_for_them():
+    def call(model):
+        rngs = Reversed(0, dropout=5, hidden=6)
+        return twice(model, rngs=rngs), {
+            name: int(rngs[name].count[...]) for name in ("default", "dropout", "hidden")
+        }
+
+    _, after = assert_alike(Drop(), call)
+    assert after == {"default": 2, "dropout": 2, "hidden": 0}
+
+
 def test_one_stream_under_several_names_advances_once_for_each():
     def call(model):
         rngs = nnx.Rngs(0)

@@ -139,6 +139,17 @@ def test_failing_calls_are_counted() -> None:
     assert counts(DENSE, "ToNNX") == {"inits": 1, "calls": 1}
 
 
+def test_to_nnx_calls_that_fail_before_linen_runs_are_counted() -> None:
+    model = nnx_wrappers.ToNNX(nn.Dense(4), rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match="rngs"):
+        model.lazy_init(X, rngs="bad")
+    assert counts(DENSE, "ToNNX") == {"inits": 1}
+    model.lazy_init(X)
+    with pytest.raises(TypeError, match="rngs"):
+        model(X, rngs="bad")
+    assert counts(DENSE, "ToNNX") == {"inits": 2, "calls": 1}
+
+
 def test_a_failing_inner_call_leaves_the_clocks_right() -> None:
     class Outer(nnx.Module):
         def __init__(self, rngs: nnx.Rngs) -> None:

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -20,6 +21,12 @@ MESHES = {
     "set_mesh": lambda: jax.set_mesh(AUTO),
     "set_mesh explicit": lambda: jax.set_mesh(EXPLICIT),
 }
+
+# On Flax 0.12.12 JAX deprecates `with mesh:`.
+allows_with_mesh = pytest.mark.filterwarnings(
+    "ignore:`with mesh.` context manager:DeprecationWarning"
+)
+of_eager_sharding = pytest.mark.parametrize("flag", [True, False])
 
 
 def each(*mesh_and_rest):
@@ -61,3 +68,14 @@ def specs_before_init(bridge, init):
 def both(make):
     """What `make` gives with each side's bridge."""
     return [make(bridge) for bridge in SIDES]
+
+
+def scanned(cls, axes, name):
+    """Four of a class: the collections get a new axis at `axes`, which boxes call `name`."""
+    return nn.scan(
+        cls,
+        variable_axes=axes,
+        split_rngs={"params": True},
+        length=4,
+        metadata_params={nn.PARTITION_NAME: name},
+    )

@@ -17,16 +17,18 @@ from .meshes import (
     RULES,
     SIDES,
     X,
+    allows_with_mesh,
     assert_same_placed,
     both,
     each,
+    of_eager_sharding,
+    scanned,
     shardings,
     specs_before_init,
     specs_of,
 )
 
-# On Flax 0.12.12 JAX deprecates `with mesh:`.
-pytestmark = pytest.mark.filterwarnings("ignore:`with mesh.` context manager:DeprecationWarning")
+pytestmark = allows_with_mesh
 
 
 def lecun(key, shape, dtype=jnp.float32, **_):
@@ -239,13 +241,7 @@ def test_scan_names_the_new_axis_of_linen_boxes_alike(auto_mesh, box):
         class Stack(nn.Module):
             @nn.compact
             def __call__(self, x):
-                scan = nn.scan(
-                    bridge.ToLinen,
-                    variable_axes={"params": 1, "batch_stats": 0},
-                    split_rngs={"params": True},
-                    length=4,
-                    metadata_params={nn.PARTITION_NAME: "layers"},
-                )
+                scan = scanned(bridge.ToLinen, {"params": 1, "batch_stats": 0}, "layers")
                 return scan(nnx_class, metadata_fn=metadata_fn, name="stack")(x, None)[0]
 
         with nn.logical_axis_rules(RULES):
@@ -264,13 +260,7 @@ def test_a_scanned_nnx_class_is_initialized_sharded_over_its_layers(auto_mesh):
     """Flax's bridge cannot: its boxes have one name too few. The values are the same."""
 
     def init(bridge, specs):
-        scan = nn.scan(
-            bridge.ToLinen,
-            variable_axes={"params": 0, "batch_stats": 0},
-            split_rngs={"params": True},
-            length=4,
-            metadata_params={nn.PARTITION_NAME: "data"},
-        )
+        scan = scanned(bridge.ToLinen, {"params": 0, "batch_stats": 0}, "data")
         model = scan(lambda rngs: Rows(rngs=rngs))
         found = specs_before_init(bridge, lambda: model.init(KEY, X, None))
         out = jax.tree.map(lambda s: NamedSharding(auto_mesh, s), specs or found)
@@ -295,7 +285,7 @@ class Rows(nnx.Module):
 # --- with a mesh of their own, and without any ------------------------------------------
 
 
-@pytest.mark.parametrize("flag", [True, False])
+@of_eager_sharding
 def test_variables_made_under_a_mesh_are_applied_without_one(flag):
     with jax.set_mesh(AUTO):
         variables = ours.ToLinen(Annotated, args=("names", ours)).init(KEY, X)
@@ -309,7 +299,7 @@ def test_variables_made_under_a_mesh_are_applied_without_one(flag):
     assert_same_placed(again, variables, split=2)
 
 
-@pytest.mark.parametrize("flag", [True, False])
+@of_eager_sharding
 def test_with_partitioning_given_a_mesh_needs_no_other(flag):
     def run(bridge):
         init = bridge.with_partitioning(lecun, ("data", "model"), AUTO)

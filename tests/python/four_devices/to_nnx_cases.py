@@ -8,10 +8,21 @@ from flax import nnx
 
 from oracle import assert_same, ours, state_of, theirs
 
-from .meshes import AUTO, RULES, X, assert_same_placed, both, each, shardings, specs_of
+from .meshes import (
+    AUTO,
+    RULES,
+    X,
+    allows_with_mesh,
+    assert_same_placed,
+    both,
+    each,
+    of_eager_sharding,
+    scanned,
+    shardings,
+    specs_of,
+)
 
-# On Flax 0.12.12 JAX deprecates `with mesh:`.
-pytestmark = pytest.mark.filterwarnings("ignore:`with mesh.` context manager:DeprecationWarning")
+pytestmark = allows_with_mesh
 
 
 class Partitioned(nn.Module):
@@ -45,14 +56,7 @@ class Scanned(nn.Module):
             init = nn.with_partitioning(nn.initializers.lecun_normal(), ("data", None))
             return nn.Dense(4, kernel_init=init, name="dense")(carry), None
 
-        scan = nn.scan(
-            body,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            length=4,
-            metadata_params={nn.PARTITION_NAME: "model"},
-        )
-        return scan(self, x)[0]
+        return scanned(body, {"params": 0}, "model")(self, x)[0]
 
 
 LINEN = {
@@ -192,7 +196,7 @@ def without_mesh():
     return variables
 
 
-@pytest.mark.parametrize("flag", [True, False])
+@of_eager_sharding
 def test_conversions_without_a_mesh_leave_values_where_they_are(flag):
     variables, original = without_mesh(), without_mesh()
     with nnx.use_eager_sharding(flag):
