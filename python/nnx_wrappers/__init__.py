@@ -31,7 +31,8 @@ from nnx_wrappers._core import (
 from nnx_wrappers._functional import Functional, functional
 from nnx_wrappers._install import Installation
 from nnx_wrappers._nnx_meta import NNXMeta
-from nnx_wrappers._to_linen import ToLinen, to_linen, to_linen_class
+from nnx_wrappers._to_linen import ToLinen, to_linen
+from nnx_wrappers._to_linen_class import to_linen_class
 from nnx_wrappers._to_nnx import ToNNX
 
 __version__ = "0.1.0"

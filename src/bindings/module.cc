@@ -74,6 +74,13 @@ void bind_installation(nb::module_& m) {
   m.def("clear_usage", &nw::clear_usage, docs::kClearUsage);
 }
 
+// Functions are pickled by name, as Python's own: they are values of ToLinen's fields.
+void pickle_functions(const nb::module_& m) {
+  const nb::object by_name =
+      nb::module_::import_("operator").attr("attrgetter")(nb::str("__qualname__"));
+  nb::module_::import_("copyreg").attr("pickle")(m.attr("to_linen_var").type(), by_name);
+}
+
 // Bodies of the methods of the Python classes.
 void bind_shells(nb::module_& m) {
   m.def("to_nnx_init", &nw::to_nnx::initialize, nb::arg("self"), nb::arg("module"),
@@ -148,6 +155,7 @@ NB_MODULE(_core, m) {
       docs::kInternalError;
   m.attr("NotInitializedError") = nw::not_initialized_error();
   bind_functions(m);
+  pickle_functions(m);
   bind_installation(m);
   bind_shells(m);
 }

@@ -126,3 +126,44 @@ def test_nnx_state_goes_through_orbax(sides, tmp_path):
     nnx.update(target, nnx.state(expected, nnx.RngState))
     assert_same_module(target, expected)
     assert_same(target(X, mutable=["batch_stats"]), saved(X, mutable=["batch_stats"]))
+
+
+@pytest.fixture
+def saved_folder(tmp_path):
+    """A checkpoint of `linen_variables`, in a folder."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "variables", linen_variables(ours)[1])
+    return tmp_path / "variables"
+
+
+# Orbax leaves failures of its other reads to nobody.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_half_written_checkpoint_is_refused_and_changes_nothing(saved_folder):
+    model, target = linen_variables(ours, seed=1)
+    expected = model.apply(target, X)
+    data = [path for path in saved_folder.rglob("d/*") if path.is_file()]
+    assert data
+    for path in data:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with ocp.StandardCheckpointer() as checkpointer:
+        with pytest.raises(Exception, match=r"(?i)ocdbt|corrupt|data|read"):
+            checkpointer.restore(saved_folder, abstract(target))
+    assert_same(model.apply(target, X), expected)
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_the_path_that_differs(saved_folder):
+    other = ours.to_linen(nnx.Linear, 4, 4)
+    with ocp.StandardCheckpointer() as checkpointer:
+        with pytest.raises(ValueError, match=r"bias|kernel"):
+            checkpointer.restore(saved_folder, abstract(other.init(jax.random.key(0), X)))
+
+
+def test_variables_of_another_model_are_named_when_they_are_applied(saved_folder):
+    other = ours.to_linen(nnx.Linear, 4, 4)
+    with ocp.StandardCheckpointer() as checkpointer:
+        foreign = checkpointer.restore(saved_folder)
+    with pytest.warns(UserWarning, match="boxed") as caught:
+        other.apply(foreign, X)
+    text = " ".join(str(warning.message) for warning in caught)
+    for path in ("kernel", "bias", "boxed", "norm/scale"):
+        assert path in text
