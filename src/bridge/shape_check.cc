@@ -69,8 +69,7 @@ nb::object method_of(nb::handle linen_module, nb::handle method) {
   if (!nb::isinstance<nb::str>(method)) return f.unbound_function(method);
   const nb::object found = py::get(linen_module, method);
   if (PyCallable_Check(found.ptr()) == 0) {
-    const std::string name = py::type_name(linen_module.type()) + "." +
-                             nb::cast<std::string>(nb::borrow<nb::str>(method));
+    const std::string name = py::type_name(linen_module.type()) + "." + py::utf8(method);
     raise_type_error({"ToNNX, " + name, "a method (it must be a callable)", py::describe(found),
                       "Choose a method of the Linen class."});
   }

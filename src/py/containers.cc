@@ -6,6 +6,7 @@
 #include "nnx_wrappers/errors.h"
 #include "py/names.h"
 #include "py/object.h"
+#include "py/once.h"
 
 namespace nnx_wrappers::py {
 
@@ -98,10 +99,11 @@ bool contains(nb::handle container, nb::handle key) {
 
 bool is_mapping(nb::handle object) {
   if (PyDict_Check(object.ptr())) return true;
+  static constinit Once<const nb::handle> once;
   // Always imported by the interpreter itself; immortal like the interned names.
-  static const nb::handle mapping =
-      nb::object(nb::module_::import_("collections.abc").attr("Mapping")).release();
-  return is_instance(object, mapping);
+  return is_instance(object, once.get([] {
+    return nb::object(nb::module_::import_("collections.abc").attr("Mapping")).release();
+  }));
 }
 
 void restore_dict(nb::handle dict, nb::handle saved) {
