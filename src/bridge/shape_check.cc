@@ -119,7 +119,7 @@ nb::object apply_linen(nb::handle linen_module, const LinenCall& call, const nb:
   py::get(linen_module, n.module_checks)();
   nb::object capture = py::dict_get(given, n.capture_intermediates);
   if (capture.is_valid()) {
-    PyDict_DelItem(given.ptr(), n.capture_intermediates.ptr());
+    py::remove(given, n.capture_intermediates);
   } else {
     capture = nb::bool_(false);
   }

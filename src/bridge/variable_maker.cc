@@ -81,7 +81,7 @@ nb::object VariableMaker::from_box(nb::handle box, const Where& where) const {
     raise_value_error({where(), "a box with a field 'value'", py::describe(box),
                        "Give the box type a to_nnx_metadata() that returns its value and fields."});
   }
-  PyDict_DelItem(metadata.ptr(), n.value.ptr());
+  py::remove(metadata, n.value);
   metadata[n.linen_meta_type] = box.type();
   return variable_from_metadata(type_, value, metadata);
 }

@@ -23,6 +23,7 @@ namespace {
 nb::object weak(nb::handle object) {
   PyObject* reference = PyWeakref_NewRef(object.ptr(), nullptr);
   if (reference == nullptr) {
+    if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) throw nb::python_error();
     PyErr_Clear();
     return {};
   }

@@ -91,6 +91,10 @@ nb::object dict_get(nb::handle dict, nb::handle key) {
   return nb::borrow(value);
 }
 
+void remove(nb::handle dict, nb::handle key) {
+  if (PyDict_DelItem(dict.ptr(), key.ptr()) != 0) throw nb::python_error();
+}
+
 bool contains(nb::handle container, nb::handle key) {
   const int found = PySequence_Contains(container.ptr(), key.ptr());
   if (found < 0) throw nb::python_error();

@@ -52,6 +52,7 @@ void set_generic(nb::handle object, nb::handle name, nb::handle value) {
 nb::dict instance_dict(nb::handle object) {
   PyObject* dict = PyObject_GenericGetDict(object.ptr(), nullptr);
   if (dict == nullptr) {
+    if (PyErr_ExceptionMatches(PyExc_AttributeError) == 0) throw nb::python_error();
     PyErr_Clear();
     raise_type_error({"nnx_wrappers", "an object with attributes of its own", describe(object),
                       "Pass an NNX module."});
