@@ -10,7 +10,7 @@ SOURCES := $(shell find include src python cmake tests/cpp -type f -not -name '*
 CXX_FILES = $(shell find include src tests/cpp examples/cpp -name '*.h' -o -name '*.cc')
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help setup build test test-cpp test-python test-example demo bench bench-instructions \
+.PHONY: help setup build test test-cpp test-python test-example faults demo bench bench-instructions \
   lint format stubs clean
 
 help: ## list the targets
@@ -38,6 +38,9 @@ test-cpp: build ## run the C++ tests
 
 test-python: build ## run the Python tests
 	$(PY) -m pytest -n 2 tests/python
+
+faults: build ## make each call into Python fail once; NNX_WRAPPERS_LONG=1 for really each
+	tools/faults.sh $(PY) build/faults-$(TAG)
 
 test-example: build ## build and run the C++ example against the installed package
 	tools/run_example.sh $(PY) $(BUILD)/example

@@ -1,6 +1,7 @@
 """User code that bites the bridge while it runs: an error or a defined outcome, never a crash."""
 
 import gc
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -302,6 +303,22 @@ def test_a_metadata_function_may_change_the_module():
     made = []
     model = nw.ToLinen(Model, metadata_fn=lambda v: empties(made[-1])(v))
     assert set(model.init(KEY, X)["params"]) == {"a", "b", "rows"}
+
+
+def test_a_trace_function_that_an_augment_function_sets_stays(fresh_caches):
+    def trace(frame, event, arg):
+        return None
+
+    def augment(module, name):
+        sys.settrace(trace)
+        return module if name is None else None
+
+    before = sys.gettrace()
+    try:
+        nw.ToLinen(Layer, args=(1,), nnx_module_augment_fn=augment).apply(VARIABLES, X)
+        assert sys.gettrace() is trace
+    finally:
+        sys.settrace(before)
 
 
 def test_names_that_have_no_utf8_form():

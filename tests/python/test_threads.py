@@ -159,6 +159,45 @@ def test_a_failure_in_one_thread_leaves_the_context_of_others(frequent_switches)
     assert results[::2] == [use_both_ways(thread) for thread in range(0, THREADS, 2)]
 
 
+def test_another_thread_may_change_what_is_walked(frequent_switches):
+    class Model(nnx.Module):
+        def __init__(self):
+            self.listed = nnx.data([nnx.Param(X)])
+            self.named = nnx.data({"a": nnx.Param(X)})
+            self.wrapped = nw.ToNNX(nn.Dense(3), rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return self.wrapped(x)
+
+    model = Model()
+    attributes = {}
+    stop = threading.Event()
+
+    def change():
+        while not stop.is_set():
+            model.listed.extend([nnx.Param(X)] * 9)
+            model.named.update({str(i): nnx.Param(X) for i in range(9)})
+            model.other = nnx.data([model])
+            attributes.update({str(i): {"b": nnx.Param(X)} for i in range(9)})
+            del model.other
+            model.listed.clear()
+            model.named.clear()
+            attributes.clear()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(ROUNDS * 20):
+            nw.lazy_init(model, X)
+            nw.nnx_attrs_to_linen_vars(attributes)
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not thread.is_alive()
+    assert not model._pytree__state.initializing
+    assert nw.lazy_init(model, X)(X).shape == (2, 3)
+
+
 @pytest.mark.parametrize("jit", [False, True])
 def test_callbacks_of_a_running_module_use_the_bridge(jit, fresh_caches):
     inner = nw.ToLinen(nnx.Linear, args=(3, 4))
