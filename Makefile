@@ -7,7 +7,7 @@ VENV := build/venv-$(TAG)
 PY := $(VENV)/bin/python
 BUILD := build/$(TAG)
 SOURCES := $(shell find include src python cmake tests/cpp -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
-CXX_FILES = $(shell find include src tests/cpp examples/cpp -name '*.h' -o -name '*.cc')
+CXX_FILES = $(shell find include src tests/cpp tests/faults examples/cpp -name '*.h' -o -name '*.cc')
 export JAX_PLATFORMS ?= cpu
 
 .PHONY: help setup build test test-cpp test-python test-example faults demo bench bench-instructions \

@@ -1,6 +1,7 @@
 """Threads: one class, one plan cache and many modules at once; re-entry from callbacks."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -265,6 +266,17 @@ FIRST_USE = """
 def test_the_first_use_by_many_threads_does_not_hang(attempt):
     result = run_python(FIRST_USE)
     assert result.stdout == "done\n", result.stderr
+
+
+def test_no_lock_is_held_while_python_objects_are_made():
+    """A function-local static locks; what needs Python is made by py::Once."""
+    statics = []
+    for file in sorted((ROOT / "src").rglob("*.cc")):
+        for line in file.read_text().splitlines():
+            if re.match(r"\s+static (?!const(init|expr) ).*;", line):
+                statics.append((file.name, line.split()[1]))
+    without_python = [("install.cc", "bool"), ("usage.cc", "Table"), ("interpreter.cc", "bool")]
+    assert statics == without_python
 
 
 SUBINTERPRETER = """
