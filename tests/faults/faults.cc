@@ -7,13 +7,14 @@ namespace {
 
 long calls = 0;
 long failing = 0;  // the number of the call that fails; 0: none
+bool interrupts = false;
 const char* failed = "";
 
 // Only between two calls of nnx_wrappers_fault_at in one thread, which has the GIL.
 bool fails(const char* name) {
   if (failing == 0 || ++calls != failing) return false;
   failed = name;
-  PyErr_SetString(PyExc_RuntimeError, "injected fault");
+  PyErr_SetString(interrupts ? PyExc_KeyboardInterrupt : PyExc_RuntimeError, "injected fault");
   return true;
 }
 
@@ -21,9 +22,11 @@ bool fails(const char* name) {
 
 extern "C" {
 
-// The `number`-th call from now on fails; 0: none does. Counts anew.
-__attribute__((visibility("default"))) void nnx_wrappers_fault_at(long number) {
+// The `number`-th call from now on fails; 0: none does. Counts anew. The error is a
+// RuntimeError, or with `interrupt` a KeyboardInterrupt.
+__attribute__((visibility("default"))) void nnx_wrappers_fault_at(long number, int interrupt) {
   failing = number;
+  interrupts = interrupt != 0;
   calls = 0;
   failed = "";
 }

@@ -7,8 +7,9 @@ CPython counts (`make faults`). In any other build those count that enter a Pyth
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nnx_wrappers
 from nnx_wrappers import _core
@@ -18,24 +19,26 @@ TEXT = "injected fault"
 
 
 class PythonCalls:
-    """Counts the Python functions that the bodies of the package's methods enter."""
+    """Counts the Python functions that are entered from the package or from `caller`."""
 
     failed = "a Python function"
 
-    def __init__(self) -> None:
+    def __init__(self, caller: Callable[..., Any]) -> None:
         self.calls = 0
+        self._caller = caller.__code__
 
-    def fail_at(self, number: int) -> None:
+    def fail_at(self, number: int, error: type[BaseException] = RuntimeError) -> None:
         self.calls = 0
 
         def profile(frame, event, arg):
             if event != "call" or frame.f_back is None:
                 return
-            if not frame.f_back.f_code.co_filename.startswith(PACKAGE):
+            code = frame.f_back.f_code
+            if not (code is self._caller or code.co_filename.startswith(PACKAGE)):
                 return
             self.calls += 1
             if self.calls == number:
-                raise RuntimeError(TEXT)
+                raise error(TEXT)
 
         sys.setprofile(profile)
 
@@ -48,7 +51,7 @@ class EveryCall:
 
     def __init__(self, library: ctypes.PyDLL) -> None:
         self._fail_at = library.nnx_wrappers_fault_at
-        self._fail_at.argtypes = [ctypes.c_long]
+        self._fail_at.argtypes = [ctypes.c_long, ctypes.c_int]
         self._fail_at.restype = None
         self._calls = library.nnx_wrappers_fault_calls
         self._calls.restype = ctypes.c_long
@@ -57,18 +60,21 @@ class EveryCall:
         self.calls = 0
         self.failed = ""
 
-    def fail_at(self, number: int) -> None:
-        self._fail_at(number)
+    def fail_at(self, number: int, error: type[BaseException] = RuntimeError) -> None:
+        self._fail_at(number, error is KeyboardInterrupt)
 
     def stop(self) -> None:
         self.calls = self._calls()
         self.failed = self._name().decode()
-        self._fail_at(0)
+        self._fail_at(0, False)
 
 
-def make_counter() -> PythonCalls | EveryCall:
+def make_counter(caller: Callable[..., Any]) -> PythonCalls | EveryCall:
+    """`caller` is a function that calls the extension itself."""
     library = ctypes.PyDLL(_core.__file__)
-    return EveryCall(library) if hasattr(library, "nnx_wrappers_fault_at") else PythonCalls()
+    if hasattr(library, "nnx_wrappers_fault_at"):
+        return EveryCall(library)
+    return PythonCalls(caller)
 
 
 def numbers(total: int, most: int) -> Iterator[int]:
