@@ -1,6 +1,7 @@
 // Calls into Python that fail on demand. The linker puts these functions in place of
 // CPython's in everything that is linked into the extension (`--wrap`), nanobind's own code
-// included, so that no call of the library gets past them.
+// included, so that no call of the library gets past them. Allocations are left out: nanobind
+// ends the process where it cannot make a function object.
 #include <Python.h>
 
 namespace {
@@ -92,8 +93,6 @@ WRAP(PyObject*, PyObject_GenericGetDict, nullptr, (PyObject * object, void* cont
      (object, context))
 WRAP(PyObject*, PyWeakref_NewRef, nullptr, (PyObject * object, PyObject* callback),
      (object, callback))
-WRAP(PyObject*, PyType_GenericAlloc, nullptr, (PyTypeObject * type, Py_ssize_t count),
-     (type, count))
 WRAP(int, Py_EnterRecursiveCall, -1, (const char* where), (where))
 // NOLINTEND(bugprone-macro-parentheses, bugprone-reserved-identifier)
 
