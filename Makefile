@@ -7,7 +7,7 @@ VENV := build/venv-$(TAG)
 PY := $(VENV)/bin/python
 BUILD := build/$(TAG)
 SOURCES := $(shell find include src python cmake tests/cpp -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
-CXX_FILES = $(shell find include src tests/cpp examples/cpp -name '*.h' -o -name '*.cc')
+CXX_FILES = $(shell find include src tests/cpp tests/faults examples/cpp -name '*.h' -o -name '*.cc')
 export JAX_PLATFORMS ?= cpu
 
 # Puts the wheel that was built into an environment: $(call install_wheel,PYTHON)
@@ -15,7 +15,7 @@ install_wheel = $(1) -m pip install --quiet --disable-pip-version-check --no-dep
   --force-reinstall $(BUILD)/wheel/*.whl
 
 .PHONY: help setup build test test-cpp test-python test-example test-maxtext test-maxtext-on-line \
-  demo bench bench-instructions lint format stubs clean
+  faults demo bench bench-instructions lint format stubs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -44,6 +44,9 @@ test-cpp: build ## run the C++ tests
 
 test-python: build ## run the Python tests
 	$(PY) -m pytest -n 2 tests/python
+
+faults: build ## make each call into Python fail once; NNX_WRAPPERS_LONG=1 for really each
+	tools/faults.sh $(PY) build/faults-$(TAG)
 
 test-example: build ## build and run the C++ example against the installed package
 	tools/run_example.sh $(PY) $(BUILD)/example

@@ -10,6 +10,7 @@
 #include "bridge/shells.h"
 #include "flax/scope.h"
 #include "nnx_wrappers/nnx_wrappers.h"
+#include "py/supported.h"
 
 namespace nb = nanobind;
 namespace nw = nnx_wrappers;
@@ -149,6 +150,7 @@ void bind_shells(nb::module_& m) {
 }  // namespace
 
 NB_MODULE(_core, m) {
+  nw::py::require_main_interpreter();
   m.doc() = "The C++ library nnx_wrappers as a Python extension.";
   // NOLINTNEXTLINE(bugprone-unused-raii, bugprone-throw-keyword-missing): it registers itself
   nb::exception<nw::InternalError>(m, "InternalError", PyExc_RuntimeError).attr("__doc__") =

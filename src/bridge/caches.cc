@@ -7,6 +7,7 @@
 #include "nnx_wrappers/caches.h"
 #include "py/containers.h"
 #include "py/object.h"
+#include "py/once.h"
 
 namespace nnx_wrappers::bridge {
 
@@ -39,8 +40,8 @@ void KeySet::clear() {
 size_t KeySet::size() const { return nb::len(keys_); }
 
 Caches& Caches::get() {
-  static Caches* const caches = new Caches();  // immortal: holds Python objects
-  return *caches;
+  static constinit py::Once<Caches> caches;  // immortal: holds Python objects
+  return caches.get([] { return Caches(); });
 }
 
 Caches::Caches() {
@@ -71,15 +72,19 @@ void PlanCache::add(nb::handle key, Entry entry) {
   const nb::dict ids = ids_;
   const size_t id = next_id_++;
   entries_.emplace(id, std::move(entry));
+  // What is taken out dies at the end, when the table is whole: its destructor may call us.
+  using Dying = decltype(entries_)::node_type;
+  Dying dying;
+  Dying unreachable;
   try {
     const nb::object earlier = py::dict_get(ids, key);  // of a build inside this one
-    if (earlier.is_valid()) entries_.erase(nb::cast<size_t>(earlier));
+    if (earlier.is_valid()) dying = entries_.extract(nb::cast<size_t>(earlier));
     ids[key] = id;
   } catch (...) {
-    entries_.erase(id);
+    unreachable = entries_.extract(id);
     throw;
   }
-  if (!ids.is(ids_)) entries_.erase(id);  // cleared meanwhile: nothing leads to it
+  if (!ids.is(ids_)) unreachable = entries_.extract(id);  // cleared meanwhile: nothing leads to it
 }
 
 void PlanCache::clear() {

@@ -75,7 +75,7 @@ class ToAttributes {
 
  private:
   std::string where(const Step* step) const {
-    std::string text = std::string(kToAttrs) + ", " + nb::cast<std::string>(nb::str(collection_));
+    std::string text = std::string(kToAttrs) + ", " + py::utf8(collection_);
     return step == nullptr ? text : text + "/" + graph::to_string(step->path());
   }
 
@@ -123,8 +123,7 @@ class ToCollections {
       return;
     }
     raise_value_error({where(step),
-                       "one Variable for each path of collection '" +
-                           nb::cast<std::string>(nb::str(collection)) + "'",
+                       "one Variable for each path of collection '" + py::utf8(collection) + "'",
                        "a second one", "Give each attribute a path of its own."});
   }
 
@@ -184,9 +183,7 @@ nb::dict linen_vars_to_nnx_attrs(nb::handle variables) {
   auto collections = py::mapping_items(variables);
   py::sort_by_key_if_comparable(collections);
   for (const auto& [name, collection] : collections) {
-    const auto where = [&, key = name] {
-      return std::string(kToAttrs) + ", " + nb::cast<std::string>(nb::str(key));
-    };
+    const auto where = [&, key = name] { return std::string(kToAttrs) + ", " + py::utf8(key); };
     if (!nb::isinstance<nb::str>(name)) {
       raise_type_error({where(), "the name of a collection (a str)", py::describe(name),
                         "Use 'params', 'batch_stats' or another collection name."});

@@ -10,7 +10,7 @@ namespace nb = nanobind;
 namespace {
 
 std::string full_path(nb::handle collection, const graph::Path& path) {
-  return nb::cast<std::string>(nb::str(collection)) + "/" + graph::to_string(path);
+  return py::utf8(collection) + "/" + graph::to_string(path);
 }
 
 }  // namespace

@@ -190,7 +190,8 @@ std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
   } else {
     part.function = flax::compiled(function);
   }
-  if (parts_.size() >= kMostParts) parts_.clear();
+  // What it held dies when the table is whole again: other threads may run meanwhile.
+  const auto dying = parts_.size() < kMostParts ? decltype(parts_)() : std::exchange(parts_, {});
   const auto made = std::make_shared<const Part>(std::move(part));
   parts_.insert_or_assign(needed, made);
   return made;

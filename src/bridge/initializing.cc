@@ -23,19 +23,27 @@ void set_flag(nb::handle pytree, bool raised) {
 
 Initializing::Initializing(nb::handle root, std::vector<nb::object> pytrees)
     : root_(nb::borrow(root)), pytrees_(std::move(pytrees)) {
-  for (const nb::object& pytree : pytrees_) set_flag(pytree, true);
+  try {
+    for (const nb::object& pytree : pytrees_) set_flag(pytree, true);
+  } catch (...) {
+    lower();
+    throw;
+  }
 }
 
 void Initializing::finish() {
-  finished_ = true;
   for (const nb::object& pytree : pytrees_) set_flag(pytree, false);
   for (const nb::object& pytree : graph::pytrees_of(root_)) set_flag(pytree, false);
+  finished_ = true;
 }
 
 Initializing::~Initializing() {
-  if (finished_) return;
-  // An exception is passing, perhaps a Python one that is pending in C++ form.
-  // The flags that were raised come down; nothing may be thrown from here.
+  if (!finished_) lower();
+}
+
+// An exception is passing, perhaps a Python one that is pending in C++ form.
+// The flags that were raised come down; nothing may be thrown from here.
+void Initializing::lower() {
   for (const nb::object& pytree : pytrees_) {
     try {
       set_flag(pytree, false);

@@ -7,8 +7,7 @@
 
 namespace nnx_wrappers::bridge {
 
-// Raises the initializing flag of the given Pytrees; the destructor lowers it for
-// them and for every other Pytree that was put under `root` meanwhile.
+// Raises the initializing flag of the given Pytrees; the destructor lowers it for them.
 class Initializing {
  public:
   Initializing(nanobind::handle root, std::vector<nanobind::object> pytrees);
@@ -16,10 +15,13 @@ class Initializing {
   Initializing(const Initializing&) = delete;
   Initializing& operator=(const Initializing&) = delete;
 
-  // Lowers the flags now; throws where the destructor would have to be silent.
+  // Lowers the flags now, also of every other Pytree that was put under `root` meanwhile;
+  // throws where the destructor would have to be silent.
   void finish();
 
  private:
+  void lower();
+
   nanobind::object root_;
   std::vector<nanobind::object> pytrees_;
   bool finished_ = false;

@@ -10,6 +10,7 @@
 #include "flax/facade.h"
 #include "py/containers.h"
 #include "py/object.h"
+#include "py/once.h"
 
 namespace nnx_wrappers {
 
@@ -34,8 +35,8 @@ struct State {
 };
 
 State& state() {
-  static State* const state = new State();  // immortal: holds Python objects
-  return *state;
+  static constinit py::Once<State> state;  // immortal: holds Python objects
+  return state.get([] { return State(); });
 }
 
 nb::object loaded(const char* name) { return py::dict_get(py::sys("modules"), nb::str(name)); }
@@ -49,8 +50,7 @@ std::string listed(const nb::dict& replaced) {
   std::string text;
   for (const auto& [module, names] : py::dict_items(replaced)) {
     const nb::object joined = nb::str(", ").attr("join")(names);
-    text += (text.empty() ? "" : "; ") + nb::cast<std::string>(module) + " (" +
-            nb::cast<std::string>(joined) + ")";
+    text += (text.empty() ? "" : "; ") + py::utf8(module) + " (" + py::utf8(joined) + ")";
   }
   return text;
 }
@@ -120,7 +120,7 @@ nb::object find_spec(nb::handle name, nb::handle path, nb::handle target) {
 }
 
 nb::object create_module(nb::handle spec) {
-  const auto found = state().loaders.find(nb::cast<std::string>(spec.attr("name")));
+  const auto found = state().loaders.find(py::utf8(spec.attr("name")));
   if (found == state().loaders.end()) return nb::none();
   const nb::object loader = found->second;
   return loader.attr("create_module")(spec);
@@ -129,7 +129,7 @@ nb::object create_module(nb::handle spec) {
 void exec_module(nb::handle module) {
   State& s = state();
   const nb::object spec = module.attr("__spec__");
-  const std::string name = nb::cast<std::string>(spec.attr("name"));
+  const std::string name = py::utf8(spec.attr("name"));
   const auto found = s.loaders.find(name);
   if (found != s.loaders.end()) {
     const nb::object loader = found->second;

@@ -58,7 +58,7 @@ class Collector {
   nb::list finish() {
     if (nb::len(layers_) != 0) return layers_;
     for (const auto& [name, value] : py::dict_items(py::instance_dict(self_))) {
-      const std::string text = nb::cast<std::string>(nb::str(name));
+      const std::string text = py::utf8(name);
       for (const char* prefix : kFallbackPrefixes) {
         if (text.starts_with(prefix)) add(value);
       }

@@ -103,7 +103,7 @@ nb::object changed_box(nb::handle box, long index, nb::handle params, Change cha
   const nb::object before = py::get(box, n.metadata);
   for (const auto& [key, value] : py::dict_items(after)) {
     if (flax::is_required_metadata(key) && !py::contains(before, key)) {
-      PyDict_DelItem(after.ptr(), key.ptr());
+      py::remove(after, key);
     }
   }
   return py::get(box, n.replace)(nb::arg("value") = flax::stored_value(changed),

@@ -26,7 +26,7 @@ nb::object call_in_path(nb::handle replaced, nb::handle name, const nb::tuple& a
 
 bool needs_mark(nb::handle name, nb::handle value) {
   const flax::Facade& f = flax::facade();
-  return nb::isinstance<nb::str>(name) && nb::cast<std::string>(name).starts_with("dot_general") &&
+  return nb::isinstance<nb::str>(name) && py::utf8(name).starts_with("dot_general") &&
          !flax::is_variable(value) && !py::is_instance(value, f.nnx_module) &&
          !py::is_instance(value, f.nnx_dict) && !py::is_instance(value, f.nnx_list);
 }

@@ -66,7 +66,7 @@ nb::object recipe_key(const Recipe& recipe, std::string& reason) {
   nb::object kwargs = recipe.kwargs;
   if (recipe.takes_rngs && py::contains(kwargs, py::names().rngs)) {
     nb::dict others = py::to_dict(kwargs);
-    PyDict_DelItem(others.ptr(), py::names().rngs.ptr());
+    py::remove(others, py::names().rngs);
     kwargs = others;
   }
   nb::list key;

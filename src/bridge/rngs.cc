@@ -48,7 +48,7 @@ nb::dict nnx_rngs_to_linen(nb::handle rngs) {
   }
   const nb::object unnamed = py::dict_get(keys, n.default_);
   if (unnamed.is_valid() && !keys.contains(n.params)) {
-    PyDict_DelItem(keys.ptr(), n.default_.ptr());
+    py::remove(keys, n.default_);
     keys[n.params] = unnamed;
   }
   return keys;

@@ -69,8 +69,7 @@ nb::object method_of(nb::handle linen_module, nb::handle method) {
   if (!nb::isinstance<nb::str>(method)) return f.unbound_function(method);
   const nb::object found = py::get(linen_module, method);
   if (PyCallable_Check(found.ptr()) == 0) {
-    const std::string name = py::type_name(linen_module.type()) + "." +
-                             nb::cast<std::string>(nb::borrow<nb::str>(method));
+    const std::string name = py::type_name(linen_module.type()) + "." + py::utf8(method);
     raise_type_error({"ToNNX, " + name, "a method (it must be a callable)", py::describe(found),
                       "Choose a method of the Linen class."});
   }
@@ -120,7 +119,7 @@ nb::object apply_linen(nb::handle linen_module, const LinenCall& call, const nb:
   py::get(linen_module, n.module_checks)();
   nb::object capture = py::dict_get(given, n.capture_intermediates);
   if (capture.is_valid()) {
-    PyDict_DelItem(given.ptr(), n.capture_intermediates.ptr());
+    py::remove(given, n.capture_intermediates);
   } else {
     capture = nb::bool_(false);
   }

@@ -118,7 +118,7 @@ nb::object method_of(nb::handle module, nb::handle method) {
   nb::object found = method.is_none() ? nb::borrow(n.call_dunder) : nb::borrow(method);
   const std::string type = py::type_name(module.type());
   if (nb::isinstance<nb::str>(found)) {
-    const std::string name = nb::cast<std::string>(found);
+    const std::string name = py::utf8(found);
     found = py::class_attribute(module.type(), found);
     if (!found.is_valid()) {
       raise_attribute_error({"ToLinen, " + type, "a method of the NNX class",
@@ -307,7 +307,7 @@ nb::str class_name(nb::handle nnx_class) {
     raise_type_error({"to_linen_class", "an NNX class, or a callable with a name",
                       py::describe(nnx_class), "Pass a class like nnx.Linear."});
   }
-  return nb::str((nb::cast<std::string>(name) + "ToLinen").c_str());
+  return nb::str((py::utf8(name) + "ToLinen").c_str());
 }
 
 nb::object stream(nb::handle rngs, nb::handle name, nb::handle error_type) {
@@ -317,8 +317,7 @@ nb::object stream(nb::handle rngs, nb::handle name, nb::handle error_type) {
     nb::object found = py::dict_get(streams, candidate);
     if (found.is_valid()) return found;
   }
-  const std::string text =
-      "No RngStream named '" + nb::cast<std::string>(nb::str(name)) + "' found in Rngs.";
+  const std::string text = "No RngStream named '" + py::utf8(name) + "' found in Rngs.";
   PyErr_SetString(error_type.ptr(), text.c_str());
   throw nb::python_error();
 }

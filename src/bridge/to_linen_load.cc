@@ -32,7 +32,7 @@ std::string collection_list(const std::vector<nb::object>& names) {
   std::string text;
   for (const nb::object& name : names) {
     if (!text.empty()) text += ", ";
-    text += "'" + nb::cast<std::string>(nb::str(name)) + "'";
+    text += "'" + py::utf8(name) + "'";
   }
   return text;
 }
@@ -78,10 +78,10 @@ nb::object choose_value(const graph::Path& path, nb::handle current,
   const nb::object now =
       flax::is_variable(current) ? flax::stored_value(current) : nb::borrow(current);
   if (!py::is_mapping(now)) {
-    raise_value_error({std::string(kWhere) + ", " + nb::cast<std::string>(nb::str(collection)) +
-                           "/" + graph::to_string(path),
-                       "one value, since the module has " + py::describe(current) + " there",
-                       "variables below it", "Rename them, or remove them from the variables."});
+    raise_value_error(
+        {std::string(kWhere) + ", " + py::utf8(collection) + "/" + graph::to_string(path),
+         "one value, since the module has " + py::describe(current) + " there",
+         "variables below it", "Rename them, or remove them from the variables."});
   }
   return py::is_instance(now, flax::facade().frozen_dict) ? flax::facade().frozen_dict(tree)
                                                           : nb::object(tree);

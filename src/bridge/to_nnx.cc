@@ -57,7 +57,7 @@ nb::object own_rngs(nb::handle rngs) {
 // tracebacks stay as they are.
 void append_remedy(nb::python_error& error, const std::string& remedy) {
   const nb::object value = nb::borrow(error.value());
-  const std::string text = nb::cast<std::string>(nb::str(value));
+  const std::string text = py::utf8(value);
   py::set(value, py::names().args, nb::make_tuple(text + " " + remedy));
 }
 
@@ -66,8 +66,8 @@ void append_remedy(nb::python_error& error, const std::string& remedy) {
                                     nb::handle linen_module) {
   const flax::Facade& f = flax::facade();
   if (error.matches(f.collection_not_found_error) && !bridge::has_variables(self)) {
-    const std::string text = nb::cast<std::string>(nb::str(error.value())) + " ToNNX(" +
-                             class_of(linen_module) + ") has no variables yet. " + kInitRemedy;
+    const std::string text = py::utf8(error.value()) + " ToNNX(" + class_of(linen_module) +
+                             ") has no variables yet. " + kInitRemedy;
     // Past the constructors of Flax's classes, which build their text from parts.
     const nb::object raised =
         f.not_initialized_error.attr("__new__")(f.not_initialized_error, text);
@@ -218,10 +218,9 @@ nb::object attribute(nb::handle self, nb::handle name) {
   } else {
     remedy = "'";
   }
-  PyErr_SetString(PyExc_AttributeError,
-                  ("'" + py::type_name(self.type()) + "' object has no attribute '" +
-                   nb::cast<std::string>(nb::str(name)) + remedy)
-                      .c_str());
+  PyErr_SetString(PyExc_AttributeError, ("'" + py::type_name(self.type()) +
+                                         "' object has no attribute '" + py::utf8(name) + remedy)
+                                            .c_str());
   throw nb::python_error();
 }
 

@@ -11,6 +11,7 @@
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
+#include "py/recursion.h"
 
 namespace nnx_wrappers::bridge {
 
@@ -22,7 +23,7 @@ constexpr std::array<std::string_view, 3> kReservedPrefixes = {"to_nnx__", "_pyt
                                                                "_object__"};
 
 bool is_reserved(nb::handle name) {
-  const std::string text = nb::cast<std::string>(nb::str(name));
+  const std::string text = py::utf8(name);
   for (const std::string_view prefix : kReservedPrefixes) {
     if (text.starts_with(prefix)) return true;
   }
@@ -30,6 +31,7 @@ bool is_reserved(nb::handle name) {
 }
 
 bool holds_variable(nb::handle value) {
+  const py::RecursionGuard guard(" while looking for variables");
   if (flax::is_variable(value)) return true;
   if (!py::is_mapping(value)) return false;
   for (const auto& item : py::mapping_items(value)) {
@@ -51,7 +53,7 @@ std::string first_path(nb::handle name, nb::handle value) {
   std::string text = graph::to_string(path);
   if (flax::is_variable(level)) {
     const nb::object collection = flax::collection_of(flax::variable_type(level));
-    if (collection.is_valid()) text = nb::cast<std::string>(collection) + "/" + text;
+    if (collection.is_valid()) text = py::utf8(collection) + "/" + text;
   }
   return text;
 }
@@ -63,7 +65,7 @@ void refuse_shadowing(nb::handle to_nnx, nb::handle name, nb::handle value,
   const bool hides =
       !name.equal(py::names().call_dunder) && py::class_attribute(to_nnx.type(), name).is_valid();
   if (!hides && !is_reserved(name)) return;
-  const std::string text = nb::cast<std::string>(nb::str(name));
+  const std::string text = py::utf8(name);
   raise_value_error({where + ", " + first_path(name, value),
                      "Linen names that an NNX attribute can have",
                      "'" + text + "', which would shadow " +
@@ -74,6 +76,7 @@ void refuse_shadowing(nb::handle to_nnx, nb::handle name, nb::handle value,
 
 // `current` and `update` merged into new nested dicts; update wins.
 nb::dict merged(nb::handle current, nb::handle update) {
+  const py::RecursionGuard guard(" while merging updates");
   nb::dict result;
   for (const auto& [key, value] : py::mapping_items(current)) result[key] = value;
   for (const auto& [key, value] : py::mapping_items(update)) {

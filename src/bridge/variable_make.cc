@@ -32,7 +32,7 @@ void rename_sharding(nb::dict& metadata) {
     const nb::str key(old_name);
     const nb::object value = py::dict_get(metadata, key);
     if (!value.is_valid()) continue;
-    PyDict_DelItem(metadata.ptr(), key.ptr());
+    py::remove(metadata, key);
     metadata[py::names().out_sharding] = value;
   }
 }

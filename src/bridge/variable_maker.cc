@@ -40,7 +40,7 @@ VariableMaker::VariableMaker(nb::handle collection, const Where& where)
   if (py::is_class(type_) && py::is_subtype(type_, flax::facade().variable)) return;
   raise_value_error(
       {where(), "a collection registered for an nnx.Variable type",
-       "'" + nb::cast<std::string>(collection) + "', registered for " + py::describe(type_),
+       "'" + py::utf8(collection) + "', registered for " + py::describe(type_),
        "Register a Variable type with nnx.register_variable_name(name, type, overwrite=True)."});
 }
 
@@ -67,7 +67,7 @@ nb::object VariableMaker::from_nnx_meta(nb::handle box, const Where& where) cons
   if (box_type.is(type_)) return nnx_meta_to_variable(box);
   raise_value_error({where(),
                      "a box of " + py::describe(type_) + ", the type of collection '" +
-                         nb::cast<std::string>(collection_) + "'",
+                         py::utf8(collection_) + "'",
                      "a box of " + py::describe(box_type),
                      "Move the leaf to its own collection, or register the type with "
                      "nnx.register_variable_name."});
@@ -81,7 +81,7 @@ nb::object VariableMaker::from_box(nb::handle box, const Where& where) const {
     raise_value_error({where(), "a box with a field 'value'", py::describe(box),
                        "Give the box type a to_nnx_metadata() that returns its value and fields."});
   }
-  PyDict_DelItem(metadata.ptr(), n.value.ptr());
+  py::remove(metadata, n.value);
   metadata[n.linen_meta_type] = box.type();
   return variable_from_metadata(type_, value, metadata);
 }

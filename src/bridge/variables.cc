@@ -28,8 +28,7 @@ void require_variable(nb::handle object, const char* where) {
 bool is_vanilla(nb::handle metadata) {
   for (const auto& [key, value] : py::dict_items(metadata)) {
     if (flax::is_required_metadata(key)) continue;
-    const bool is_hooks =
-        nb::isinstance<nb::str>(key) && nb::cast<std::string>(nb::str(key)).ends_with("_hooks");
+    const bool is_hooks = nb::isinstance<nb::str>(key) && py::utf8(key).ends_with("_hooks");
     if (is_hooks && nb::isinstance<nb::tuple>(value) && nb::len(value) == 0) continue;
     return false;
   }
@@ -51,7 +50,7 @@ nb::object linen_box(nb::handle variable, nb::handle box_type, const nb::dict& m
       raise_value_error_from(
           error,
           {"to_linen_var", "all the metadata that a " + py::type_name(box_type) + " box needs",
-           "a Variable without " + nb::cast<std::string>(nb::str(error.value())),
+           "a Variable without " + py::utf8(error.value()),
            "Give the Variable that metadata, or leave out linen_meta_type."});
     }
   }

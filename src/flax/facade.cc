@@ -1,12 +1,11 @@
 #include "flax/facade.h"
 
 #include <array>
-#include <atomic>
 #include <charconv>
-#include <memory>
 #include <string>
 
 #include "py/object.h"
+#include "py/once.h"
 
 namespace nnx_wrappers::flax {
 
@@ -174,17 +173,8 @@ std::string version_of(const char* package) {
 }
 
 const Facade& facade() {
-  // Imports release the GIL, so a function-local static could deadlock with it:
-  // two threads may both load, the loser's copy of the handles is dropped.
-  static std::atomic<const Facade*> published{nullptr};
-  const Facade* table = published.load(std::memory_order_acquire);
-  if (table == nullptr) {
-    auto mine = std::make_unique<const Facade>(load());
-    if (published.compare_exchange_strong(table, mine.get(), std::memory_order_acq_rel)) {
-      table = mine.release();  // immortal: see the header
-    }
-  }
-  return *table;
+  static constinit py::Once<const Facade> table;  // immortal: see the header
+  return table.get(load);
 }
 
 }  // namespace nnx_wrappers::flax

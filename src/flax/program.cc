@@ -31,7 +31,10 @@ Pruned prune(nb::handle program, const std::vector<bool>& needed_outputs) {
   for (const bool output : needed_outputs) needed.append(nb::bool_(output));
   const nb::object result = facade().dce_jaxpr(program.attr("jaxpr"), needed);
   Pruned pruned;
-  pruned.program = facade().closed_jaxpr(result[0], program.attr("consts"));
+  // Not read within the call: nanobind would go on to the second after the first has failed.
+  const nb::object kept = result[0];
+  const nb::object constants = program.attr("consts");
+  pruned.program = facade().closed_jaxpr(kept, constants);
   for (const nb::object& used : py::elements(result[1])) {
     pruned.used_inputs.push_back(nb::cast<bool>(nb::bool_(used)));
   }

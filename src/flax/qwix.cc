@@ -7,6 +7,7 @@
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
+#include "py/once.h"
 
 namespace nnx_wrappers::flax {
 
@@ -17,6 +18,17 @@ constexpr const char* kCounts = "qwix._src.aux_data:clear";
 
 // sys.modules[name], or an invalid object.
 nb::object imported(nb::handle name) { return py::dict_get(PyImport_GetModuleDict(), name); }
+
+// The immortal names that are looked for in every call.
+struct ModuleNames {
+  nb::handle package = nb::str("qwix").release();
+  nb::handle interception = nb::str("qwix._src.interception").release();
+};
+
+const ModuleNames& module_names() {
+  static constinit py::Once<const ModuleNames> names;
+  return names.get([] { return ModuleNames(); });
+}
 
 [[noreturn]] void raise_other_version(const std::string& what) {
   const std::string text = "nnx_wrappers needs " + what + ", which Qwix " + version_of("qwix") +
@@ -46,9 +58,8 @@ struct Manager {
 
 // Qwix's manager, with no attributes if Qwix has other names but does not run a model.
 Manager manager() {
-  static const nb::handle name = nb::str("qwix._src.interception").release();
   Manager found;
-  const nb::object module = imported(name);
+  const nb::object module = imported(module_names().interception);
   if (module.is_valid()) {
     const nb::object object = py::get_optional(module, nb::str("interception_manager"));
     if (object.is_valid()) {
@@ -66,8 +77,7 @@ Manager manager() {
 }  // namespace
 
 nb::object qwix_interceptors() {
-  static const nb::handle package = nb::str("qwix").release();  // immortal, as py::names
-  if (!imported(package).is_valid()) return {};
+  if (!imported(module_names().package).is_valid()) return {};
   const Manager qwix = manager();
   if (!qwix.threads.is_valid() || PyDict_Size(qwix.threads.ptr()) == 0) return {};
   const nb::int_ thread(PyThread_get_thread_ident());
@@ -90,8 +100,7 @@ nb::object interceptor_ids(nb::handle interceptors) {
 }
 
 void forget_op_counts(nb::handle nnx_module) {
-  static const nb::handle name = nb::str("qwix._src.aux_data").release();
-  const nb::object module = imported(name);
+  const nb::object module = imported(nb::str("qwix._src.aux_data"));
   const nb::object clear =
       module.is_valid() ? py::get_optional(module, nb::str("clear")) : nb::object();
   if (!clear.is_valid()) raise_other_version(kCounts);

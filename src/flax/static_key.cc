@@ -1,6 +1,7 @@
 #include "flax/static_key.h"
 
 #include <initializer_list>
+#include <memory>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "py/function.h"
 #include "py/names.h"
 #include "py/object.h"
+#include "py/once.h"
 #include "py/recursion.h"
 
 namespace nnx_wrappers::flax {
@@ -21,6 +23,7 @@ namespace {
 nb::object weak(nb::handle object) {
   PyObject* reference = PyWeakref_NewRef(object.ptr(), nullptr);
   if (reference == nullptr) {
+    if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) throw nb::python_error();
     PyErr_Clear();
     return {};
   }
@@ -36,9 +39,9 @@ bool is_exactly_one_of(nb::handle object, std::initializer_list<PyTypeObject*> t
 
 // What no tuple of a user can hold, so that no tuple looks like a key of another kind.
 nb::handle mark() {
-  static const nb::handle mark =
-      nb::object(nb::borrow(reinterpret_cast<PyObject*>(&PyBaseObject_Type))()).release();
-  return mark;
+  static constinit py::Once<const nb::handle> mark;
+  return mark.get(
+      [] { return nb::borrow(reinterpret_cast<PyObject*>(&PyBaseObject_Type))().release(); });
 }
 
 // (mark, kind, part, part, ...), or invalid if one of the parts is.
@@ -158,7 +161,7 @@ struct KnownFunction {
 // What is remembered between keys.
 struct Memory {
   static constexpr size_t kMost = 4096;  // entries of a table; when full it forgets all
-  std::unordered_map<PyObject*, KnownFunction> functions;
+  std::unordered_map<PyObject*, std::shared_ptr<const KnownFunction>> functions;
   nb::dict tokens;  // long key -> short key
   long next = 0;    // no token is used twice, so old ones stay unequal
   nb::object context;
@@ -166,8 +169,8 @@ struct Memory {
 };
 
 Memory& memory() {
-  static auto* const memory = new Memory();  // immortal: holds Python objects
-  return *memory;
+  static constinit py::Once<Memory> memory;  // immortal: holds Python objects
+  return memory.get([] { return Memory(); });
 }
 
 // A short key that equals another only if the long ones are equal.
@@ -187,16 +190,19 @@ nb::object function_key(nb::handle function, Unknown unknown) {
   auto& known = memory().functions;
   const nb::object reference = weak(function);
   const auto found = known.find(function.ptr());
-  // A dead function's reference never equals that of another at its address.
-  if (found != known.end() && found->second.reference.is(reference) &&
-      is_made_of(function, found->second.parts)) {
-    return found->second.key;
+  // A dead function's reference never equals that of another at its address. Held: comparing
+  // may collect garbage, whose finalizers may forget.
+  const auto entry = found == known.end() ? nullptr : found->second;
+  if (entry != nullptr && entry->reference.is(reference) && is_made_of(function, entry->parts)) {
+    return entry->key;
   }
   FunctionParts parts(function);
   if (!parts.is_complete || !parts.is_atomic) return parts.key(unknown);
   nb::object key = interned(parts.key(unknown));
   if (known.size() >= Memory::kMost) forget_keys();
-  known.insert_or_assign(function.ptr(), KnownFunction{reference, remembered(parts), key});
+  auto made =
+      std::make_shared<const KnownFunction>(KnownFunction{reference, remembered(parts), key});
+  const auto dying = std::exchange(known[function.ptr()], std::move(made));
   return key;
 }
 
@@ -262,6 +268,7 @@ nb::object static_key(nb::handle object, Unknown unknown) {
   if (py::is_subtype(type, f.linen_module)) return linen_module_key(object, unknown);
   if (unknown == Unknown::kRefuse || kind_of(object) != NodeKind::kLeaf) return {};
   if (PyObject_Hash(ptr) == -1) {
+    if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw nb::python_error();
     PyErr_Clear();
     return {};
   }
@@ -277,8 +284,9 @@ nb::object trace_context_key() {
   nb::object last_key = memory().context_key;
   if (last.is_valid() && py::equal(last, context)) return last_key;
   nb::object key = interned(context);
-  memory().context = std::move(context);
-  memory().context_key = key;
+  // What they were dies when both are new: its destructor may ask for the key.
+  const nb::object dying = std::exchange(memory().context, std::move(context));
+  const nb::object dying_key = std::exchange(memory().context_key, key);
   return key;
 }
 
@@ -291,7 +299,7 @@ void forget_keys() {
   const auto functions = std::exchange(memory().functions, {});
   const nb::dict tokens = std::exchange(memory().tokens, nb::dict());
   const nb::object context = std::exchange(memory().context, {});
-  memory().context_key = {};
+  const nb::object context_key = std::exchange(memory().context_key, {});
 }
 
 }  // namespace nnx_wrappers::flax

@@ -32,8 +32,7 @@ bool is_variable(nb::handle object) {
 bool is_bare_variable(nb::handle object) {
   if (!is_plain_variable(object) || is_array_ref(raw_value(object))) return false;
   for (const auto& [name, value] : py::dict_items(metadata_view(object))) {
-    const bool is_hook =
-        nb::isinstance<nb::str>(name) && nb::cast<std::string>(nb::str(name)).starts_with("on_");
+    const bool is_hook = nb::isinstance<nb::str>(name) && py::utf8(name).starts_with("on_");
     if (is_hook) return false;
   }
   return true;
@@ -114,11 +113,10 @@ nb::object collection_of_or_register(nb::handle type, const std::string& where) 
   name = py::get(type, nb::str("__name__"));
   const nb::object holder = py::dict_get(facade().variable_types, name);
   if (holder.is_valid()) {
-    const std::string text = nb::cast<std::string>(name);
+    const std::string text = py::utf8(name);
     raise_value_error({where, "a Variable type that has a collection of its own",
                        "a second type named " + text + " beside the registered " +
-                           nb::cast<std::string>(py::get(holder, nb::str("__module__"))) + "." +
-                           text,
+                           py::utf8(py::get(holder, nb::str("__module__"))) + "." + text,
                        "Rename the type, or give it a collection with "
                        "nnx.register_variable_name('name', type)."});
   }

@@ -10,7 +10,7 @@ std::string to_string(const Path& path) {
   std::string text;
   for (const nb::object& key : path) {
     if (!text.empty()) text += '/';
-    text += nb::cast<std::string>(nb::str(key));
+    text += py::utf8(key);
   }
   return text;
 }

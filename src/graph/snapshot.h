@@ -20,13 +20,16 @@ class Snapshot {
   // Saves the attributes of one nnx.Pytree, but nothing inside them.
   void add_attributes(nb::handle pytree);
 
-  // Puts everything back as it was. Runs no user code. Throws on memory errors only.
+  // Puts everything back as it was, then lets die what it replaced, so that no destructor
+  // of a user runs in between. Never throws: what cannot be put back (memory is out, an
+  // array ref refuses) goes to sys.unraisablehook, and the rest is restored.
   void restore() const;
 
  private:
   struct SavedDict {
-    nb::dict dict;   // the live one
-    nb::dict saved;  // its shallow copy
+    nb::object owner;  // whose attributes it holds; otherwise invalid
+    nb::dict dict;     // the live one
+    nb::dict saved;    // its shallow copy
   };
   struct SavedList {
     nb::object list;
@@ -42,6 +45,10 @@ class Snapshot {
     nb::object state;  // PytreeState
     nb::object initializing;
   };
+
+  static void restore(const SavedDict& entry, std::vector<nb::object>& dying);
+  static void restore(const SavedList& entry, std::vector<nb::object>& dying);
+  static void restore(const SavedVariable& entry, std::vector<nb::object>& dying);
 
   std::vector<SavedDict> dicts_;
   std::vector<SavedList> lists_;

@@ -124,8 +124,7 @@ class Capture {
     if (keeping == Keeping::kRefuse && may_share_(owner, name, value)) keeping = Keeping::kShare;
     if (keeping == Keeping::kRefuse) {
       if (PyFunction_Check(value.ptr())) return {name, Attribute::kChild, {}, closure(value)};
-      refuse("the static attribute '" + nb::cast<std::string>(nb::str(name)) + "' (" +
-             py::describe(value) + ")");
+      refuse("the static attribute '" + py::utf8(name) + "' (" + py::describe(value) + ")");
     }
     return {name, keeping == Keeping::kCopy ? Attribute::kCopied : Attribute::kShared, value, 0};
   }
@@ -184,7 +183,8 @@ class Capture {
     for (const flax::Child& child : flax::children_of(node, kind)) {
       if (child.value.is_none()) continue;
       path_.push_back(child.key);
-      found.emplace(nb::cast<std::string>(nb::str(child.key)), visit(child.value, child.kind));
+      const size_t index = visit(child.value, child.kind);
+      if (!found.emplace(py::utf8(child.key), index).second) refuse("a second key of one spelling");
       path_.pop_back();
     }
     return found;
@@ -192,7 +192,7 @@ class Capture {
 
   Attribute attribute(nb::handle owner, const nb::object& name, const nb::object& value,
                       const Children& children) {
-    const auto child = children.find(nb::cast<std::string>(nb::str(name)));
+    const auto child = children.find(py::utf8(name));
     if (child == children.end()) return static_attribute(owner, name, value);
     return {name, Attribute::kChild, {}, child->second};
   }

@@ -62,15 +62,17 @@ ArgumentWatch::ArgumentWatch(nb::handle function, size_t position)
     if (!nb::object(frame.attr("f_code")).is(code)) return nb::none();
     return nb::borrow(on_line);
   };
-  sys("settrace")(
-      nb::cpp_function(global, nb::arg("frame"), nb::arg("event"), nb::arg("value").none()));
-  watching_ = true;
+  const nb::object trace =
+      nb::cpp_function(global, nb::arg("frame"), nb::arg("event"), nb::arg("value").none());
+  sys("settrace")(trace);
+  trace_ = trace;
 }
 
 ArgumentWatch::~ArgumentWatch() {
-  if (!watching_) return;
+  if (!trace_.is_valid()) return;
   try {
-    sys("settrace")(nb::none());
+    // What the function itself has set stays.
+    if (nb::object(sys("gettrace")()).is(trace_)) sys("settrace")(nb::none());
   } catch (...) {  // NOLINT(bugprone-empty-catch)
     // An audit hook refused: nothing that a destructor could do.
   }

@@ -24,7 +24,7 @@ class ArgumentWatch {
 
  private:
   std::shared_ptr<bool> was_read_;  // the trace functions may outlive this object
-  bool watching_ = false;
+  nb::object trace_;                // of sys.settrace, while it watches
 };
 
 }  // namespace nnx_wrappers::py

@@ -6,6 +6,7 @@
 #include "nnx_wrappers/errors.h"
 #include "py/names.h"
 #include "py/object.h"
+#include "py/once.h"
 
 namespace nnx_wrappers::py {
 
@@ -90,6 +91,10 @@ nb::object dict_get(nb::handle dict, nb::handle key) {
   return nb::borrow(value);
 }
 
+void remove(nb::handle dict, nb::handle key) {
+  if (PyDict_DelItem(dict.ptr(), key.ptr()) != 0) throw nb::python_error();
+}
+
 bool contains(nb::handle container, nb::handle key) {
   const int found = PySequence_Contains(container.ptr(), key.ptr());
   if (found < 0) throw nb::python_error();
@@ -98,10 +103,11 @@ bool contains(nb::handle container, nb::handle key) {
 
 bool is_mapping(nb::handle object) {
   if (PyDict_Check(object.ptr())) return true;
+  static constinit Once<const nb::handle> once;
   // Always imported by the interpreter itself; immortal like the interned names.
-  static const nb::handle mapping =
-      nb::object(nb::module_::import_("collections.abc").attr("Mapping")).release();
-  return is_instance(object, mapping);
+  return is_instance(object, once.get([] {
+    return nb::object(nb::module_::import_("collections.abc").attr("Mapping")).release();
+  }));
 }
 
 void restore_dict(nb::handle dict, nb::handle saved) {

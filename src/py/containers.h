@@ -32,6 +32,9 @@ std::vector<nb::object> elements(nb::handle iterable);
 // dict[key], or an invalid object where it is missing. `dict` must be a dict.
 nb::object dict_get(nb::handle dict, nb::handle key);
 
+// del dict[key].
+void remove(nb::handle dict, nb::handle key);
+
 // key in container.
 bool contains(nb::handle container, nb::handle key);
 

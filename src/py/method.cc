@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "py/object.h"
+#include "py/once.h"
 
 namespace nnx_wrappers::py {
 
@@ -118,8 +119,8 @@ nb::handle make_type() {
 }
 
 nb::handle method_type() {
-  static const nb::handle type = make_type();  // immortal, as its instances are in classes
-  return type;
+  static constinit Once<const nb::handle> type;  // immortal, as its instances are in classes
+  return type.get(make_type);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "py/names.h"
 
+#include "py/once.h"
+
 namespace nnx_wrappers::py {
 
 namespace {
@@ -17,8 +19,8 @@ Names make_names() {
 }  // namespace
 
 const Names& names() {
-  static const Names table = make_names();
-  return table;
+  static constinit Once<const Names> table;
+  return table.get(make_names);
 }
 
 }  // namespace nnx_wrappers::py

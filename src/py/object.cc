@@ -2,6 +2,7 @@
 
 #include "nnx_wrappers/errors.h"
 #include "py/names.h"
+#include "py/once.h"
 
 namespace nnx_wrappers::py {
 
@@ -51,6 +52,7 @@ void set_generic(nb::handle object, nb::handle name, nb::handle value) {
 nb::dict instance_dict(nb::handle object) {
   PyObject* dict = PyObject_GenericGetDict(object.ptr(), nullptr);
   if (dict == nullptr) {
+    if (PyErr_ExceptionMatches(PyExc_AttributeError) == 0) throw nb::python_error();
     PyErr_Clear();
     raise_type_error({"nnx_wrappers", "an object with attributes of its own", describe(object),
                       "Pass an NNX module."});
@@ -121,8 +123,9 @@ bool is_subtype(nb::handle type, nb::handle base) {
 bool is_class(nb::handle object) { return PyType_Check(object.ptr()) != 0; }
 
 bool is_function(nb::handle object) {
+  static constinit Once<const nb::handle> once;
   // Immortal, as the type of every function of this library.
-  static const nb::handle nanobind_function = nb::cpp_function([] {}).type();
+  const nb::handle nanobind_function = once.get([] { return nb::cpp_function([] {}).type(); });
   return PyFunction_Check(object.ptr()) != 0 || PyCFunction_Check(object.ptr()) != 0 ||
          object.type().is(nanobind_function);
 }
@@ -133,14 +136,24 @@ bool equal(nb::handle left, nb::handle right) {
   return result != 0;
 }
 
+std::string utf8(nb::handle object) {
+  const nb::str text(object);
+  Py_ssize_t size = 0;
+  if (const char* utf8 = PyUnicode_AsUTF8AndSize(text.ptr(), &size)) {
+    return {utf8, static_cast<size_t>(size)};
+  }
+  PyErr_Clear();
+  const nb::object bytes =
+      nb::steal(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "backslashreplace"));
+  if (!bytes.is_valid()) throw nb::python_error();
+  return {PyBytes_AsString(bytes.ptr()), static_cast<size_t>(PyBytes_Size(bytes.ptr()))};
+}
+
 std::string text_of(nb::handle string) {
   constexpr Py_ssize_t kLongest = 80;  // characters, not bytes
   const nb::object cut = nb::steal(PyUnicode_Substring(string.ptr(), 0, kLongest));
   if (!cut.is_valid()) throw nb::python_error();
-  const nb::object bytes =
-      nb::steal(PyUnicode_AsEncodedString(cut.ptr(), "utf-8", "backslashreplace"));
-  if (!bytes.is_valid()) throw nb::python_error();
-  std::string text(PyBytes_AsString(bytes.ptr()), static_cast<size_t>(PyBytes_Size(bytes.ptr())));
+  std::string text = utf8(cut);
   if (PyUnicode_GetLength(string.ptr()) > kLongest) text += "...";
   return text;
 }
@@ -171,8 +184,8 @@ std::string full_name(nb::handle callable) {
       if (!inner.is_valid()) break;
       named = inner;
     }
-  } catch (nb::python_error&) {  // NOLINT(bugprone-empty-catch)
-    // A name for a table is not worth an error.
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_Exception)) throw;  // a name for a table is not worth an error
   }
   return py::type_name(named.type());
 }

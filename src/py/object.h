@@ -69,6 +69,9 @@ bool is_function(nb::handle object);
 // `left == right` as Python sees it.
 bool equal(nb::handle left, nb::handle right);
 
+// str(object) as UTF-8: what has no UTF-8 form (a lone surrogate) is spelt out.
+std::string utf8(nb::handle object);
+
 // The text of a str for an error message: at most 80 characters, always valid UTF-8.
 std::string text_of(nb::handle string);
 

@@ -1,4 +1,5 @@
-// Guards C++ recursion over user structures by the interpreter's own limit.
+// Guards C++ recursion over user structures by the interpreter's own limit, and by the
+// stack that the thread has.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -9,9 +10,7 @@ namespace nnx_wrappers::py {
 // an exception passes. Throws RecursionError (as nb::python_error) when too deep.
 class RecursionGuard {
  public:
-  explicit RecursionGuard(const char* where) {
-    if (Py_EnterRecursiveCall(where) != 0) throw nanobind::python_error();
-  }
+  explicit RecursionGuard(const char* where);
   ~RecursionGuard() { Py_LeaveRecursiveCall(); }
   RecursionGuard(const RecursionGuard&) = delete;
   RecursionGuard& operator=(const RecursionGuard&) = delete;

@@ -1,0 +1,52 @@
+#include "py/recursion.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#if defined(__linux__)
+#include <pthread.h>
+#endif
+
+namespace nnx_wrappers::py {
+
+namespace {
+
+// What is left below the last level: for what a level calls, and for cleaning up.
+constexpr std::uintptr_t kMargin = 256UL * 1024;
+
+// The lowest address that recursion may reach in this thread; 0 where it is not known.
+// Stacks grow downwards on every platform that the library is built for.
+std::uintptr_t find_floor() {
+#if defined(__linux__)
+  pthread_attr_t attributes;
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return 0;
+  void* lowest = nullptr;
+  std::size_t size = 0;
+  const bool known = pthread_attr_getstack(&attributes, &lowest, &size) == 0;
+  pthread_attr_destroy(&attributes);
+  if (!known) return 0;
+  return reinterpret_cast<std::uintptr_t>(lowest) + std::min<std::uintptr_t>(kMargin, size / 4);
+#else
+  return 0;
+#endif
+}
+
+bool is_stack_used_up() {
+  thread_local const std::uintptr_t floor = find_floor();
+  const char here = 0;
+  return reinterpret_cast<std::uintptr_t>(&here) < floor;
+}
+
+}  // namespace
+
+// The interpreter counts levels. Its limit suits its own frames and the usual stack, and
+// until Python 3.11 it was whatever sys.setrecursionlimit had been told.
+RecursionGuard::RecursionGuard(const char* where) {
+  if (is_stack_used_up()) {
+    PyErr_Format(PyExc_RecursionError, "maximum recursion depth exceeded%s", where);
+    throw nanobind::python_error();
+  }
+  if (Py_EnterRecursiveCall(where) != 0) throw nanobind::python_error();
+}
+
+}  // namespace nnx_wrappers::py
