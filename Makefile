@@ -6,12 +6,14 @@ TAG := $(shell test -n "$(REAL_PYTHON)" && $(REAL_PYTHON) -c 'import sys; print(
 VENV := build/venv-$(TAG)
 PY := $(VENV)/bin/python
 BUILD := build/$(TAG)
-SOURCES := $(shell find include src python cmake tests/cpp -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
-CXX_FILES = $(shell find include src tests/cpp examples/cpp -name '*.h' -o -name '*.cc')
+SANITIZED := build/sanitize-$(TAG)
+THREADED := build/sanitize-threads-$(TAG)
+SOURCES := $(shell find include src python cmake tests/cpp tests/sanitizers -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
+CXX_FILES = $(shell find include src tests/cpp tests/sanitizers examples/cpp -name '*.h' -o -name '*.cc')
 export JAX_PLATFORMS ?= cpu
 
 .PHONY: help setup build test test-cpp test-python test-example demo bench bench-instructions \
-  lint format stubs clean
+  sanitize sanitize-threads lint format stubs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -22,13 +24,16 @@ setup: ## make the virtual environment (PYTHON=python3.13 for another line)
 
 build: setup $(BUILD)/.installed ## build the library, the tests and the extension; install the wheel
 
+# $(call install,ON or OFF for the C++ tests): installs the wheel; more options may follow.
+install = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m pip install --quiet \
+  --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall \
+  --config-settings=cmake.define.NNX_WRAPPERS_DEV=ON \
+  --config-settings=cmake.define.NNX_WRAPPERS_TESTS=$(1) \
+  --config-settings=cmake.define.NNX_WRAPPERS_GTEST="$$(tools/find_gtest.sh build/gtest)" .
+
 $(BUILD)/.installed: $(SOURCES)
 	@tools/setup.sh $(REAL_PYTHON) $(VENV)
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m pip install --quiet --disable-pip-version-check \
-	  --no-build-isolation --no-deps --force-reinstall \
-	  --config-settings=cmake.define.NNX_WRAPPERS_DEV=ON \
-	  --config-settings=cmake.define.NNX_WRAPPERS_TESTS=ON \
-	  --config-settings=cmake.define.NNX_WRAPPERS_GTEST="$$(tools/find_gtest.sh build/gtest)" .
+	$(call install,ON)
 	@touch $@
 
 test: test-cpp test-python test-example ## run every test
@@ -41,6 +46,28 @@ test-python: build ## run the Python tests
 
 test-example: build ## build and run the C++ example against the installed package
 	tools/run_example.sh $(PY) $(BUILD)/example
+
+sanitize: setup $(SANITIZED)/.installed ## run the tests under ASan and UBSan (SANITIZE_TESTS=... for some)
+	tools/sanitize.sh memory $(PY) $(SANITIZED) $(SANITIZE_TESTS)
+
+sanitize-threads: setup $(THREADED)/.installed ## run eight threads under TSan
+	tools/sanitize.sh threads $(PY) $(THREADED)
+
+# Beside the environment, whose own package stays as it is.
+install-sanitized = rm -rf $(@D)/site && $(call install,$(1)) --target $(@D)/site \
+  --config-settings=build-dir=$(@D) --config-settings=cmake.build-type=Debug \
+  --config-settings=cmake.define.NNX_WRAPPERS_SANITIZE=$(2)
+comma := ,
+
+$(SANITIZED)/.installed: $(SOURCES)
+	@tools/setup.sh $(REAL_PYTHON) $(VENV)
+	$(call install-sanitized,ON,address$(comma)undefined)
+	@touch $@
+
+$(THREADED)/.installed: $(SOURCES)
+	@tools/setup.sh $(REAL_PYTHON) $(VENV)
+	$(call install-sanitized,OFF,thread)
+	@touch $@
 
 demo: build ## train both ways on real digits, and move weights across
 	$(PY) examples/digits.py
