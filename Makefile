@@ -6,16 +6,14 @@ TAG := $(shell test -n "$(REAL_PYTHON)" && $(REAL_PYTHON) -c 'import sys; print(
 VENV := build/venv-$(TAG)
 PY := $(VENV)/bin/python
 BUILD := build/$(TAG)
-SOURCES := $(shell find include src python cmake tests/cpp -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
-CXX_FILES = $(shell find include src tests/cpp tests/faults examples/cpp -name '*.h' -o -name '*.cc')
+SANITIZED := build/sanitize-$(TAG)
+THREADED := build/sanitize-threads-$(TAG)
+SOURCES := $(shell find include src python cmake tests/cpp tests/sanitizers -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
+CXX_FILES = $(shell find include src tests/cpp tests/faults tests/sanitizers examples/cpp -name '*.h' -o -name '*.cc')
 export JAX_PLATFORMS ?= cpu
 
-# Puts the wheel that was built into an environment: $(call install_wheel,PYTHON)
-install_wheel = $(1) -m pip install --quiet --disable-pip-version-check --no-deps \
-  --force-reinstall $(BUILD)/wheel/*.whl
-
 .PHONY: help setup build test test-cpp test-python test-example test-maxtext test-maxtext-on-line \
-  faults demo bench bench-instructions lint format stubs clean
+  faults sanitize sanitize-threads demo bench bench-instructions lint format stubs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -26,15 +24,21 @@ setup: ## make the virtual environment (PYTHON=python3.13 for another line)
 
 build: setup $(BUILD)/.installed ## build the library, the tests and the extension; install the wheel
 
+# $(call build_wheel,ON or OFF for the C++ tests): beside the target; more options may follow.
+build_wheel = rm -rf $(@D)/wheel && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m pip wheel \
+  --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir $(@D)/wheel . \
+  --config-settings=cmake.define.NNX_WRAPPERS_DEV=ON \
+  --config-settings=cmake.define.NNX_WRAPPERS_TESTS=$(1) \
+  --config-settings=cmake.define.NNX_WRAPPERS_GTEST="$$(tools/find_gtest.sh build/gtest)"
+
+# $(call install_wheel,PYTHON,build folder); more options may follow.
+install_wheel = $(1) -m pip install --quiet --disable-pip-version-check --no-deps \
+  --force-reinstall $(2)/wheel/*.whl
+
 $(BUILD)/.installed: $(SOURCES)
 	@tools/setup.sh $(REAL_PYTHON) $(VENV)
-	@rm -rf $(BUILD)/wheel
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m pip wheel --quiet --disable-pip-version-check \
-	  --no-build-isolation --no-deps --wheel-dir $(BUILD)/wheel \
-	  --config-settings=cmake.define.NNX_WRAPPERS_DEV=ON \
-	  --config-settings=cmake.define.NNX_WRAPPERS_TESTS=ON \
-	  --config-settings=cmake.define.NNX_WRAPPERS_GTEST="$$(tools/find_gtest.sh build/gtest)" .
-	$(call install_wheel,$(PY))
+	$(call build_wheel,ON)
+	$(call install_wheel,$(PY),$(BUILD))
 	@touch $@
 
 test: test-cpp test-python test-example ## run every test
@@ -59,8 +63,31 @@ test-maxtext: ## train MaxText upstream and ours; MAXTEXT_TESTS="-m short" for a
 
 test-maxtext-on-line: build
 	@tools/setup.sh $(REAL_PYTHON) $(MAXTEXT_VENV) tests/maxtext/requirements.txt
-	@$(call install_wheel,$(MAXTEXT_VENV)/bin/python)
+	@$(call install_wheel,$(MAXTEXT_VENV)/bin/python,$(BUILD))
 	$(MAXTEXT_VENV)/bin/python -m pytest tests/maxtext $(MAXTEXT_TESTS)
+
+sanitize: setup $(SANITIZED)/.installed ## run the tests under ASan and UBSan (SANITIZE_TESTS=... for some)
+	tools/sanitize.sh memory $(PY) $(SANITIZED) $(SANITIZE_TESTS)
+
+sanitize-threads: setup $(THREADED)/.installed ## run eight threads under TSan
+	tools/sanitize.sh threads $(PY) $(THREADED)
+
+# Beside the environment, whose own package stays as it is.
+install_sanitized = $(call build_wheel,$(1)) \
+  --config-settings=build-dir=$(@D) --config-settings=cmake.build-type=Debug \
+  --config-settings=cmake.define.NNX_WRAPPERS_SANITIZE=$(2) && \
+  rm -rf $(@D)/site && $(call install_wheel,$(PY),$(@D)) --target $(@D)/site
+comma := ,
+
+$(SANITIZED)/.installed: $(SOURCES)
+	@tools/setup.sh $(REAL_PYTHON) $(VENV)
+	$(call install_sanitized,ON,address$(comma)undefined)
+	@touch $@
+
+$(THREADED)/.installed: $(SOURCES)
+	@tools/setup.sh $(REAL_PYTHON) $(VENV)
+	$(call install_sanitized,OFF,thread)
+	@touch $@
 
 demo: build ## train both ways on real digits, and move weights across
 	$(PY) examples/digits.py

@@ -8,6 +8,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <iostream>
 #include <string>
 
 #include "nnx_wrappers/interpreter.h"
@@ -149,7 +150,7 @@ int main(int argc, char** argv) {
     std::printf(failures == 0 ? "all equal\n" : "%d comparisons failed\n", failures);
     return failures == 0 ? 0 : 1;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "example: %s\n", error.what());
+    std::cerr << "example: " << error.what() << "\n";
     return 1;
   }
 }
