@@ -12,8 +12,8 @@ SOURCES := $(shell find include src python cmake tests/cpp tests/sanitizers -typ
 CXX_FILES = $(shell find include src tests/cpp tests/faults tests/sanitizers examples/cpp -name '*.h' -o -name '*.cc')
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help setup build test test-cpp test-python test-example test-maxtext test-maxtext-on-line \
-  faults sanitize sanitize-threads demo bench bench-instructions lint format stubs clean
+.PHONY: help setup build test test-cpp test-python test-example test-maxtext bench-maxtext \
+  maxtext-setup maxtext-pytest maxtext-timing faults sanitize sanitize-threads demo bench bench-instructions lint format stubs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -58,13 +58,22 @@ test-example: build ## build and run the C++ example against the installed packa
 # MaxText wants Python 3.12 or later; its environment is its own.
 MAXTEXT_LINE ?= python3.13
 MAXTEXT_VENV := build/venv-maxtext-$(TAG)
+on_maxtext_line = @$(MAKE) --no-print-directory PYTHON=$(MAXTEXT_LINE)
 test-maxtext: ## train MaxText upstream and ours; MAXTEXT_TESTS="-m short" for a part
-	@$(MAKE) --no-print-directory PYTHON=$(MAXTEXT_LINE) test-maxtext-on-line
+	$(on_maxtext_line) maxtext-pytest
 
-test-maxtext-on-line: build
+bench-maxtext: ## time MaxText's train step upstream and ours
+	$(on_maxtext_line) maxtext-timing
+
+maxtext-setup: build
 	@tools/setup.sh $(REAL_PYTHON) $(MAXTEXT_VENV) tests/maxtext/requirements.txt
 	@$(call install_wheel,$(MAXTEXT_VENV)/bin/python,$(BUILD))
+
+maxtext-pytest: maxtext-setup
 	$(MAXTEXT_VENV)/bin/python -m pytest tests/maxtext $(MAXTEXT_TESTS)
+
+maxtext-timing: maxtext-setup
+	$(MAXTEXT_VENV)/bin/python tests/maxtext/timing.py
 
 sanitize: setup $(SANITIZED)/.installed ## run the tests under ASan and UBSan (SANITIZE_TESTS=... for some)
 	tools/sanitize.sh memory $(PY) $(SANITIZED) $(SANITIZE_TESTS)

@@ -97,9 +97,11 @@ def main(output: str, side: str, *argv: str) -> None:
     else:
         module, argv = "nnx_wrappers", ("nnx_wrappers", "run", *argv)
     sys.argv = list(argv)
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-    with open(output, "w", encoding="utf-8") as file:
-        json.dump({"bridge": clock.seconds, **times}, file)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:  # a program may end with SystemExit
+        with open(output, "w", encoding="utf-8") as file:
+            json.dump({"bridge": clock.seconds, **times}, file)
 
 
 if __name__ == "__main__":
