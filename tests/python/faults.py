@@ -5,13 +5,13 @@ CPython counts (`make faults`). In any other build those count that enter a Pyth
 """
 
 import ctypes
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nnx_wrappers
+from effort import LONG
 from nnx_wrappers import _core
 
 PACKAGE = str(Path(nnx_wrappers.__file__).parent)
@@ -79,7 +79,7 @@ def make_counter(caller: Callable[..., Any]) -> PythonCalls | EveryCall:
 
 def numbers(total: int, most: int) -> Iterator[int]:
     """1 to `total`, or `most` of them spread evenly."""
-    if os.environ.get("NNX_WRAPPERS_LONG"):
+    if LONG:
         most = total
     step = max(1, -(-total // most))
     yield from range(1, total + 1, step)

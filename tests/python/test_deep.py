@@ -13,9 +13,9 @@ import pytest
 from flax import nnx
 
 import nnx_wrappers as nw
+from effort import LONG
 
 X = jnp.ones((1, 3))
-LONG = bool(os.environ.get("NNX_WRAPPERS_LONG"))
 
 
 @pytest.mark.parametrize("wide", ["attributes", "list", "dict"])

@@ -8,7 +8,6 @@ takes over a millisecond); otherwise a few.
 import collections
 import dataclasses
 import gc
-import os
 import resource
 import sys
 import time
@@ -24,9 +23,9 @@ from flax import linen as nn
 from flax import nnx
 
 import nnx_wrappers as nw
+from effort import LONG
 from nnx_wrappers import _core
 
-LONG = os.environ.get("NNX_WRAPPERS_LONG") == "1"
 X = jnp.ones((2, 4))
 KEY = jax.random.key(0)
 MODEL = nw.to_linen(nnx.Linear, 4, 3)

@@ -21,11 +21,12 @@ from flax import nnx
 from jax.experimental import io_callback
 
 import nnx_wrappers as nw
+from effort import LONG
 from oracle import describe, state_of
 
 ROOT = Path(__file__).parents[2]
 THREADS = 8
-ROUNDS = 40 if os.environ.get("NNX_WRAPPERS_LONG") else 3
+ROUNDS = 40 if LONG else 3
 X = jnp.arange(6.0).reshape(2, 3)
 KEYS = [jax.random.key(seed) for seed in range(THREADS)]
 
@@ -262,7 +263,7 @@ FIRST_USE = """
 """
 
 
-@pytest.mark.parametrize("attempt", range(10 if os.environ.get("NNX_WRAPPERS_LONG") else 2))
+@pytest.mark.parametrize("attempt", range(10 if LONG else 2))
 def test_the_first_use_by_many_threads_does_not_hang(attempt):
     result = run_python(FIRST_USE)
     assert result.stdout == "done\n", result.stderr

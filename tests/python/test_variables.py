@@ -10,6 +10,7 @@ from flax.core import FrozenDict, meta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effort import examples
 from oracle import assert_same, describe, ours, theirs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Variable hooks are deprecated:UserWarning")
@@ -189,6 +190,7 @@ def test_with_partitioning_makes_the_same_initializer():
 
 names = st.one_of(
     st.sampled_from(["a", "b", "kernel", "layers_0", "naïve", "with/slash", "with space", "0"]),
+    st.sampled_from(["", "items", "__call__", "set_attributes", "value"]),
     st.text(min_size=1, max_size=4),
 )
 leaves = st.sampled_from(sorted(BOXES))
@@ -215,7 +217,7 @@ def top_names_disjoint(variables):
 
 
 @given(collections)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_trees_convert_alike_and_back(tree):
     variables = top_names_disjoint({c: build(t) for c, t in tree.items()})
     copy = top_names_disjoint({c: build(t) for c, t in tree.items()})
@@ -229,7 +231,7 @@ def test_trees_convert_alike_and_back(tree):
 
 
 @given(collections)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_the_two_conversions_are_inverses(tree):
     variables = top_names_disjoint({c: build(t) for c, t in tree.items()})
     reference = top_names_disjoint({c: build(t) for c, t in tree.items()})
@@ -238,7 +240,7 @@ def test_the_two_conversions_are_inverses(tree):
 
 
 @given(st.dictionaries(st.sampled_from(COLLECTIONS), trees(leaves), min_size=2, max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_meeting_paths_are_refused_whenever_flax_would_lose_or_refuse_them(tree):
     variables = {c: build(t) for c, t in tree.items()}
     paths = [tuple(k.key for k in path[1:]) for path, _ in flat(variables)]
