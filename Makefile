@@ -13,7 +13,8 @@ CXX_FILES = $(shell find include src tests/cpp tests/faults tests/sanitizers exa
 export JAX_PLATFORMS ?= cpu
 
 .PHONY: help setup build test test-cpp test-python test-example test-maxtext bench-maxtext \
-  maxtext-setup maxtext-pytest maxtext-timing faults sanitize sanitize-threads demo bench bench-instructions lint format stubs clean
+  maxtext-setup maxtext-pytest maxtext-timing faults fuzz sanitize sanitize-threads \
+  demo bench bench-instructions lint format stubs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -74,6 +75,14 @@ maxtext-pytest: maxtext-setup
 
 maxtext-timing: maxtext-setup
 	$(MAXTEXT_VENV)/bin/python tests/maxtext/timing.py
+
+# For each target. What was found goes to tests/fuzz/corpus, to be committed.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= both_ways inverses conflicts graphs
+fuzz: build ## look for inputs that break the conversions; FUZZ_SECONDS=60 for each target
+	for target in $(FUZZ_TARGETS); do \
+	  $(PY) tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -max_len=2048 || exit 1; \
+	done
 
 sanitize: setup $(SANITIZED)/.installed ## run the tests under ASan and UBSan (SANITIZE_TESTS=... for some)
 	tools/sanitize.sh memory $(PY) $(SANITIZED) $(SANITIZE_TESTS)

@@ -260,11 +260,8 @@ nb::object call(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
 
 nb::object attribute(nb::handle self, nb::handle name) {
   const py::Names& n = py::names();
-  // Special methods are the object's own: copy and pickle ask for theirs. They also ask
-  // objects that have no fields yet.
-  const std::string text = nb::cast<std::string>(name);
-  if (text.starts_with("__") && text.ends_with("__")) return {};
-  if (!py::contains(py::instance_dict(self), n.nnx_class)) return {};
+  // copy and pickle ask for methods of the object itself, and ask objects that have no fields yet.
+  if (flax::is_for_copies(name) || !py::contains(py::instance_dict(self), n.nnx_class)) return {};
   const nb::object kwargs = py::get(self, n.kwargs);
   if (py::contains(kwargs, name)) return kwargs[name];
   const nb::object nnx_class = py::get(self, n.nnx_class);

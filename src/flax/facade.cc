@@ -61,6 +61,7 @@ nb::handle make_not_initialized_error(const Facade& table) {
 
 Facade load() {
   Facade f;
+  f.copy_methods = look_up("flax.linen.module:_UNDEFINED_COPY_PICKLE_METHODS");
   f.nnx_module = look_up("flax.nnx:Module");
   f.nnx_dict = look_up("flax.nnx:Dict");
   f.nnx_list = look_up("flax.nnx:List");

@@ -55,6 +55,7 @@ struct Facade {
   nb::handle linen_apply;       // flax.linen.apply
   nb::handle unbound_function;  // flax.linen.module._get_unbound_fn
   nb::handle scope;             // class flax.core.Scope
+  nb::handle copy_methods;      // flax.linen.module._UNDEFINED_COPY_PICKLE_METHODS
   nb::handle current_trace;     // flax.core.tracers.current_trace
   nb::handle child_rng_token;   // marks the counters of a child scope
   nb::handle lazy_rng;          // class flax.core.scope.LazyRng

@@ -24,6 +24,8 @@ nb::object innermost_bridge_module() {
   return entry.is_none() ? nb::none() : py::get(entry, nb::str("module"));
 }
 
+bool is_for_copies(nb::handle name) { return py::contains(facade().copy_methods, name); }
+
 bool is_initializing(nb::handle linen_module) {
   const nb::object scope = py::get(linen_module, py::names().scope);
   return !scope.is_none() && is_initializing_scope(scope);

@@ -13,6 +13,9 @@ nb::object innermost_linen_module();
 // The innermost flax.nnx.bridge.Module running in this thread, or None.
 nb::object innermost_bridge_module();
 
+// True for names by which copy and pickle ask an object for methods of its own.
+bool is_for_copies(nb::handle name);
+
 // True if `module` is a bound Linen module in `init`.
 bool is_initializing(nb::handle linen_module);
 

@@ -6,6 +6,7 @@ CPython counts (`make faults`). In any other build those count that enter a Pyth
 
 import ctypes
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ class PythonCalls:
             if event != "call" or frame.f_back is None:
                 return
             code = frame.f_back.f_code
+            # The callbacks of weak references, whose errors Python itself swallows.
+            if frame.f_code.co_filename == weakref.__file__:
+                return
             if not (code is self._caller or code.co_filename.startswith(PACKAGE)):
                 return
             self.calls += 1

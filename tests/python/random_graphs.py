@@ -87,7 +87,7 @@ class Random(nnx.Module):
         if kind == "streams":
             made: tp.Any = nnx.Rngs(noise=rngs.params())
         elif kind == "key":
-            made = nnx.Variable(jax.random.key(len(nodes)))
+            made = Custom(jax.random.key(len(nodes)))
         elif kind == "empty":
             made = Part()
         elif kind == "variable":
