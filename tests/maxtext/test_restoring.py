@@ -8,10 +8,7 @@ import pytest
 import training
 
 
-@pytest.mark.parametrize(
-    "wiring",
-    [pytest.param(w, marks=[pytest.mark.short] if w == "hybrid" else []) for w in training.WIRINGS],
-)
+@pytest.mark.parametrize("wiring", training.WIRINGS)
 def test_a_checkpoint_is_restored_by_the_other_side(wiring: str, tmp_path: Path) -> None:
     model = training.Model(wiring, "llama2", scan=True)
     checkpoints = {"enable_checkpointing": True, "async_checkpointing": False}
