@@ -16,8 +16,8 @@ def test_a_checkpoint_is_restored_by_the_other_side(wiring: str, tmp_path: Path)
         side: training.start(side, model, tmp_path / side, steps=1, **checkpoints)
         for side in training.SIDES
     }
-    for training_ in saved.values():
-        training_.wait()
+    for saving in saved.values():
+        saving.wait()
 
     def go_on(saver: training.Side, restorer: training.Side) -> training.Training:
         folder = tmp_path / f"{saver}-{restorer}"
