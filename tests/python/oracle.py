@@ -62,3 +62,14 @@ def assert_same_module(mine: nnx.Module, reference: nnx.Module) -> None:
 def state_of(module: tp.Any) -> dict[tuple[tp.Any, ...], tp.Any]:
     """The flat state of a module: path -> Variable or array."""
     return {"/".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(nnx.state(module))}
+
+
+def snapshot(module: nnx.Module) -> tuple[tp.Any, list[bool], dict[str, int]]:
+    """What a failed call has to leave as it was: state, flags, and which objects are held."""
+    flags = [
+        node._pytree__state.initializing
+        for _, node in nnx.iter_graph(module, graph=True)
+        if isinstance(node, nnx.Pytree)
+    ]
+    identities = {name: id(value) for name, value in vars(module).items()}
+    return describe(state_of(module)), flags, identities

@@ -7,7 +7,7 @@ from flax import linen as nn
 from flax import nnx
 
 import nnx_wrappers as nw
-from oracle import assert_same, describe, state_of
+from oracle import assert_same, describe, snapshot, state_of
 
 X = jnp.ones((2, 3))
 RNGS = {"params": jax.random.key(0)}
@@ -39,16 +39,6 @@ class BadUpdate(nn.Module):
         if bad:
             self.variable("tally", "get_layers", lambda: jnp.zeros(()))
         return x
-
-
-def snapshot(module):
-    flags = [
-        node._pytree__state.initializing
-        for _, node in nnx.iter_graph(module, graph=True)
-        if isinstance(node, nnx.Pytree)
-    ]
-    identities = {k: id(v) for k, v in vars(module).items()}
-    return describe(state_of(module)), flags, identities
 
 
 def test_a_failed_call_of_a_to_nnx():

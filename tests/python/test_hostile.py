@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax import nnx
 
 import nnx_wrappers as nw
-from oracle import assert_same, describe, state_of
+from oracle import assert_same, snapshot
 
 X = jnp.ones((1, 3))
 KEY = jax.random.key(0)
@@ -57,15 +57,6 @@ def raises(error):
         raise error
 
     return function
-
-
-def snapshot(module):
-    flags = [
-        node._pytree__state.initializing
-        for _, node in nnx.iter_graph(module, graph=True)
-        if isinstance(node, nnx.Pytree)
-    ]
-    return describe(state_of(module)), flags, {k: id(v) for k, v in vars(module).items()}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])
