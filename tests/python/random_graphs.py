@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 from hypothesis import strategies as st
 
-DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn", "int8", "int32", "uint32", "bool",
-          "complex64")  # fmt: skip
+DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2", "int4", "int8", "int16",
+          "int32", "uint4", "uint8", "uint16", "uint32", "bool", "complex64")  # fmt: skip
 
 
 class Custom(nnx.Variable):
@@ -35,6 +35,7 @@ variables = st.tuples(st.just("variable"), st.integers(0, len(TYPES) - 1), array
 leaves = st.one_of(
     variables,
     variables,
+    st.tuples(st.just("array"), arrays),
     st.tuples(st.just("static"), st.sampled_from([None, 1, 2.5, "text", (1, 2), np.float32])),
     st.just(("streams",)),
     st.just(("key",)),
@@ -58,11 +59,32 @@ def containers(children: st.SearchStrategy[Spec]) -> st.SearchStrategy[Spec]:
     )
 
 
+def more_containers(children: st.SearchStrategy[Spec]) -> st.SearchStrategy[Spec]:
+    several = st.lists(children, max_size=3).map(tuple)
+    return st.one_of(
+        containers(children),
+        st.tuples(st.just("tuple"), several),
+        st.tuples(st.just("plain list"), several),
+        st.tuples(st.just("plain dict"), named(children)),
+    )
+
+
 graphs = st.recursive(leaves, containers, max_leaves=12)
+# With Python's own containers, whose contents Flax's bridge cannot load again.
+wider_graphs = st.recursive(leaves, more_containers, max_leaves=12)
 
 
 def array_of(dtype: str, shape: tuple[int, ...], number: int) -> jax.Array:
     return (jnp.arange(np.prod(shape, dtype=int)).reshape(shape) + number).astype(dtype)
+
+
+CONTAINERS: dict[str, tp.Any] = {
+    "dict": nnx.Dict,
+    "list": nnx.List,
+    "plain dict": dict,
+    "plain list": list,
+    "tuple": tuple,
+}
 
 
 class Part(nnx.Module):
@@ -90,6 +112,8 @@ class Random(nnx.Module):
             made = Custom(jax.random.key(len(nodes)))
         elif kind == "empty":
             made = Part()
+        elif kind == "array":
+            made = array_of(*spec[1], len(nodes))
         elif kind == "variable":
             _, which, (dtype, shape), extra = spec
             made = TYPES[which](array_of(dtype, shape, len(nodes)), **dict(extra))
@@ -97,15 +121,20 @@ class Random(nnx.Module):
             made = Part()
             nodes.append(made)
             for name, child in spec[1]:
-                value = self._build(child, rngs, nodes)
-                setattr(made, name, value if child[0] == "static" else nnx.data(value))
+                setattr(made, name, self._attribute(child, rngs, nodes))
             return made
-        elif kind == "dict":
-            return nnx.Dict({name: self._build(child, rngs, nodes) for name, child in spec[1]})
         else:
-            return nnx.List([self._build(child, rngs, nodes) for child in spec[1]])
+            container = CONTAINERS[kind]
+            build = self._attribute if issubclass(container, nnx.Pytree) else self._build
+            if kind.endswith("dict"):
+                return container({name: build(child, rngs, nodes) for name, child in spec[1]})
+            return container([build(child, rngs, nodes) for child in spec[1]])
         nodes.append(made)
         return made
+
+    def _attribute(self, spec: Spec, rngs: nnx.Rngs, nodes: list[tp.Any]) -> tp.Any:
+        value = self._build(spec, rngs, nodes)
+        return value if spec[0] == "static" else nnx.data(value)
 
     def __call__(self, x: jax.Array) -> tp.Any:
         self.calls[...] += 1

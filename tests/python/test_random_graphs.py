@@ -1,4 +1,4 @@
-"""Random module graphs through ToLinen: as Flax's bridge has them, with and without plans.
+"""Random modules through ToLinen and ToNNX: as Flax's bridge has them, with and without plans.
 
 NNX_WRAPPERS_LONG=1 draws 10,000 examples of each.
 """
@@ -11,14 +11,16 @@ from hypothesis import HealthCheck, given, settings
 
 import nnx_wrappers
 from effort import examples
-from oracle import describe, ours, theirs
-from random_graphs import Random, Spec, graphs
+from oracle import describe, ours, state_of, theirs
+from random_graphs import Random, Spec, graphs, wider_graphs
+from random_linen import COLLECTIONS, RandomLinen, linen_modules
 
 X = jnp.ones(())
 KEYS = {"params": jax.random.key(0)}
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 some = settings(max_examples=examples(40), suppress_health_check=SLOW)
+fewer = settings(max_examples=examples(20), suppress_health_check=SLOW)
 
 
 @some
@@ -35,7 +37,7 @@ def test_variables_and_results_are_those_of_flax(spec: Spec) -> None:
 
 
 @some
-@given(graphs)
+@given(wider_graphs)
 def test_a_plan_changes_nothing(spec: Spec) -> None:
     model = ours.to_linen(Random, spec)
     made = model.init(KEYS, X)
@@ -62,3 +64,21 @@ def test_state_goes_to_linen_and_back(spec: Spec) -> None:
     assert describe(back) == describe(state)
     assert describe(nnx_wrappers.nnx_attrs_to_linen_vars(back)) == describe(variables)
     assert describe(variables) == describe(bridge_variables.nnx_attrs_to_linen_vars(state))
+
+
+@fewer
+@given(linen_modules)
+def test_linen_modules_become_those_of_flax(spec: Spec) -> None:
+    seen = []
+    for bridge in (theirs, ours):
+        made = bridge.ToNNX(RandomLinen(spec), rngs=nnx.Rngs(0, noise=1))
+        with nnx.use_eager_sharding(False):
+            states = [describe(state_of(bridge.lazy_init(made, X)))]
+            for mutable in (False, [*COLLECTIONS[1:], "intermediates"]):
+                states.append(describe(made(X, mutable=mutable)))
+                states.append(describe(state_of(made)))
+            graphdef, state = nnx.split(made)
+            run = jax.jit(lambda s, g=graphdef: nnx.merge(g, s)(X, mutable=False))
+            states.append(describe(run(state)))
+        seen.append(states)
+    assert seen[1] == seen[0]

@@ -211,15 +211,18 @@ def test_callbacks_of_a_running_module_use_the_bridge(jit, fresh_caches):
         return np.asarray(inner.apply(variables, x)) + np.asarray(wrapped(x))
 
     class Calls(nnx.Module):
-        def __init__(self, rngs):
+        def __init__(self, function, rngs):
+            # In a closure of the class it would live on, since JAX keeps classes of modules.
+            self.function = function
             self.layer = nnx.Linear(3, 3, rngs=rngs)
 
         def __call__(self, x):
             shape = jax.ShapeDtypeStruct((2, 4), jnp.float32)
             x = self.layer(x)
-            return jax.pure_callback(on_host, shape, x), io_callback(on_host, shape, x)
+            pure = jax.pure_callback(self.function, shape, x)
+            return pure, io_callback(self.function, shape, x)
 
-    outer = nw.ToLinen(Calls)
+    outer = nw.ToLinen(Calls, args=(on_host,))
     given = outer.init(KEYS[1], X)
     hidden = X @ given["params"]["layer"]["kernel"] + given["params"]["layer"]["bias"]
     apply = jax.jit(outer.apply) if jit else outer.apply

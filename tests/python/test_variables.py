@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 from flax.core import FrozenDict, meta
+from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -196,19 +197,24 @@ names = st.one_of(
 leaves = st.sampled_from(sorted(BOXES))
 
 
-def trees(leaf):
-    return st.recursive(
-        st.dictionaries(names, leaf, min_size=1, max_size=3),
-        lambda below: st.dictionaries(names, st.one_of(leaf, below), min_size=1, max_size=3),
-        max_leaves=6,
-    )
+def trees(leaf, *numbers):
+    """Each level is named by strings, or by `numbers`: JAX orders no level that has both."""
+
+    def level(below):
+        return st.one_of(
+            st.dictionaries(keys, below, min_size=1, max_size=3) for keys in (names, *numbers)
+        )
+
+    return st.recursive(level(leaf), lambda below: level(st.one_of(leaf, below)), max_leaves=6)
 
 
 def build(tree):
     return {k: build(v) if isinstance(v, dict) else BOXES[v]() for k, v in tree.items()}
 
 
-collections = st.dictionaries(st.sampled_from(COLLECTIONS), trees(leaves), max_size=3)
+collections = st.dictionaries(
+    st.sampled_from(COLLECTIONS), trees(leaves, st.integers(-1, 9)), max_size=3
+)
 
 
 def top_names_disjoint(variables):
@@ -272,6 +278,23 @@ def test_states_are_read_as_mappings():
     model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
     state = nnx.state(model)
     assert_same(ours.nnx_attrs_to_linen_vars(state), flax_variables.nnx_attrs_to_linen_vars(state))
+
+
+def test_numbers_and_strings_may_name_one_level():
+    """Flax refuses such a level, since JAX cannot order it."""
+    tree = {"params": {"a": {0: jnp.ones(1), "x": jnp.ones(2)}}, "cache": {"a": {1: jnp.ones(3)}}}
+    with pytest.raises(ValueError, match="Comparator raised exception"):
+        flax_variables.linen_vars_to_nnx_attrs(tree)
+    attrs = ours.linen_vars_to_nnx_attrs(tree)
+    assert {name: type(v) for name, v in attrs["a"].items()} == {
+        0: nnx.Param,
+        "x": nnx.Param,
+        1: nnx.Cache,
+    }
+    leaves = flatten_dict(ours.nnx_attrs_to_linen_vars(attrs))
+    expected = flatten_dict(tree)
+    assert set(leaves) == set(expected)
+    assert all(leaves[path] is expected[path] for path in expected)
 
 
 def test_empty_levels_are_dropped():
