@@ -99,6 +99,7 @@ def namespace(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tp.Any]]:
     monkeypatch.setitem(sys.modules, module.__name__, module)
     registered = dict(variablelib.VariableTypeCache)
     yield vars(module)
+    vars(module).clear()  # JAX keeps the classes of the page, and they keep this
     variablelib.VariableTypeCache.clear()
     variablelib.VariableTypeCache.update(registered)
 

@@ -5,6 +5,7 @@ there would look like code without faults.
 """
 
 import os
+import signal
 import sys
 
 import pytest
@@ -42,6 +43,13 @@ def test_the_library_that_is_tested_has_the_sanitizers() -> None:
     assert_sanitized_library_is_loaded(
         b"__asan_report_load8", b"__ubsan_handle_type_mismatch_v1_abort"
     )
+
+
+def test_a_leaked_binding_ends_the_process() -> None:
+    leak = "ctypes.pythonapi.Py_IncRef(ctypes.py_object(_core.cache_info))"
+    done = run(f"import ctypes; from nnx_wrappers import _core; {leak}")
+    assert 'leaked function "cache_info"' in done.stderr
+    assert done.returncode == -signal.SIGABRT
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Flax and JAX alone leave objects behind")
