@@ -45,7 +45,7 @@ $(BUILD)/.installed: $(SOURCES)
 test: test-cpp test-python test-example ## run every test
 
 test-cpp: build ## run the C++ tests
-	ctest --test-dir $(BUILD) --output-on-failure
+	ctest --test-dir $(BUILD) -j 2 --output-on-failure
 
 test-python: build ## run the Python tests
 	$(PY) -m pytest -n 2 tests/python

@@ -19,5 +19,6 @@ if [ -f "$stamp" ] && cmp -s "$requirements" "$stamp"; then
   exit 0
 fi
 "$python" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+# Python compiles what is imported; most of what is installed never is.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r "$requirements"
 cp "$requirements" "$stamp"
