@@ -16,7 +16,8 @@ namespace nnx_wrappers {
 class Installation {
  public:
   // Puts everything back and no longer looks at imports. Does nothing the second time.
-  // A name that somebody else has replaced since is left alone.
+  // A name that somebody else has replaced since is left alone. After an error another
+  // call does what is left to do.
   void restore() const;
 
   // Enters a `with` block. When the outermost block ends, it restores, if the

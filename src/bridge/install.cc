@@ -163,9 +163,10 @@ nb::object make_importer() {
 // So that nothing outlives the interpreter.
 void restore_at_exit() {
   static bool registered = false;
-  if (std::exchange(registered, true)) return;
+  if (registered) return;
   nb::module_::import_("atexit").attr("register")(
       nb::cpp_function([] { Installation().restore(); }));
+  registered = true;
 }
 
 }  // namespace
@@ -182,6 +183,7 @@ Installation install() {
     s.active = true;
   }
   const Installation handle;
+  const size_t before = s.replacements.size();
   try {
     if (!replace_loaded()) return handle;
     log("in place of " + listed(handle.replaced()) + "; " + kMaxText.back() +
@@ -194,7 +196,11 @@ Installation install() {
           holders + ". Call install() before they are imported.");
     }
   } catch (...) {
-    if (!was_active) handle.restore();
+    if (was_active) {
+      s.replacements.undo(before);
+    } else {
+      handle.restore();
+    }
     throw;
   }
   return handle;
@@ -203,12 +209,13 @@ Installation install() {
 void Installation::restore() const {
   State& s = state();
   if (!s.active) return;
-  s.active = false;
-  const nb::object importer = std::exchange(s.importer, nb::object());
+  const nb::object importer = s.importer;
   const nb::object meta_path = py::sys("meta_path");
   if (py::contains(meta_path, importer)) meta_path.attr("remove")(importer);
-  s.replacements.undo();
   remove_stand_ins();
+  s.replacements.undo();
+  s.active = false;  // last: what failed above is done by the next call
+  s.importer = nb::object();
   log("restored");
 }
 

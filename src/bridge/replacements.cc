@@ -1,6 +1,5 @@
 #include "bridge/replacements.h"
 
-#include <ranges>
 #include <utility>
 
 #include "py/containers.h"
@@ -40,9 +39,17 @@ bool Replacements::replace_in(const std::string& module_name, nb::handle module)
   return !made.empty();
 }
 
-void Replacements::undo() {
-  const std::vector<Entry> undone = std::exchange(entries_, {});
-  for (const Entry& entry : std::views::reverse(undone)) put_back(entry);
+void Replacements::undo(size_t kept) {
+  while (entries_.size() > kept) {
+    Entry entry = std::move(entries_.back());
+    entries_.pop_back();
+    try {
+      put_back(entry);
+    } catch (...) {
+      entries_.push_back(std::move(entry));
+      throw;
+    }
+  }
 }
 
 void Replacements::put_back(const Entry& entry) {

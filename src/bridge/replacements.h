@@ -17,10 +17,12 @@ class Replacements {
   // Returns whether there was any. All or nothing.
   bool replace_in(const std::string& module_name, nanobind::handle module);
 
-  // Puts everything back where this package's object still stands.
-  void undo();
+  // How many names have been replaced.
+  size_t size() const { return entries_.size(); }
 
-  bool empty() const { return entries_.empty(); }
+  // Puts all but the first `kept` back where this package's object still stands. Where
+  // that fails, what is left waits for the next time.
+  void undo(size_t kept = 0);
 
   // {module: [names]}, in the order of replacement.
   nanobind::dict names() const;

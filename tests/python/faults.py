@@ -73,12 +73,13 @@ class EveryCall:
         self._fail_at(0, False)
 
 
+_library = ctypes.PyDLL(_core.__file__)
+EVERY_CALL_COUNTS = hasattr(_library, "nnx_wrappers_fault_at")
+
+
 def make_counter(caller: Callable[..., Any]) -> PythonCalls | EveryCall:
     """`caller` is a function that calls the extension itself."""
-    library = ctypes.PyDLL(_core.__file__)
-    if hasattr(library, "nnx_wrappers_fault_at"):
-        return EveryCall(library)
-    return PythonCalls(caller)
+    return EveryCall(_library) if EVERY_CALL_COUNTS else PythonCalls(caller)
 
 
 def numbers(total: int, most: int) -> Iterator[int]:

@@ -18,7 +18,7 @@ from flax import linen as nn
 from flax import nnx
 
 import nnx_wrappers as nw
-from faults import is_injected, make_counter, numbers
+from faults import EVERY_CALL_COUNTS, is_injected, make_counter, numbers
 from oracle import describe, state_of
 
 X = jnp.ones((2, 3))
@@ -129,6 +129,53 @@ def conversion_of_variables():
     return Case(lambda: convert(variables), lambda: describe(variables))
 
 
+def quantized_apply():
+    qwix = pytest.importorskip("qwix", reason="Qwix is an extra")
+    provider = qwix.QtProvider([qwix.QtRule(module_path=".*layer", weight_qtype=jnp.int8)])
+    model = qwix.quantize_model(nn.Sequential([MODEL]), provider)
+    variables = model.init(KEYS, X)
+    nw.clear_caches()
+    rngs = {"dropout": KEYS["dropout"]}
+    return Case(
+        lambda: model.apply(variables, X, rngs=rngs, mutable=["batch_stats"]),
+        lambda: describe(variables),
+    )
+
+
+def replaced_names():
+    """What an installation changes in the interpreter."""
+    bridge = {name: module for name, module in sys.modules.items() if "nnx.bridge" in name}
+    contents = {name: [*map(id, vars(module).values())] for name, module in bridge.items()}
+    return contents, [*map(id, sys.meta_path)]
+
+
+def install():
+    nw.install().restore()
+    return Case(lambda: nw.install().replaced(), replaced_names)
+
+
+def install_again():
+    nw.install().restore()
+    bridge = flax.nnx.bridge.wrappers
+    flax_s = bridge.ToNNX
+    installation = nw.install()
+    bridge.ToNNX = flax_s  # for the second call to replace
+    return Case(lambda: nw.install().replaced() and installation.replaced(), replaced_names)
+
+
+def restore():
+    nw.install().restore()
+    original = replaced_names()
+    installation = nw.install()
+
+    def call():
+        installation.restore()
+        return replaced_names() == original
+
+    # No state: what a failed call has put back stays so.
+    return Case(call, lambda: None)
+
+
 CASES = {
     case.__name__: case
     for case in (
@@ -140,6 +187,9 @@ CASES = {
         to_linen_apply_without_statistics,
         to_linen_apply_that_builds_a_plan,
         conversion_of_variables,
+        quantized_apply,
+        # These enter hardly any Python function.
+        *((install, install_again, restore) if EVERY_CALL_COUNTS else ()),
     )
 }
 
@@ -154,8 +204,18 @@ def context():
     )
 
 
+@pytest.fixture
+def nothing_installed():
+    yield
+    nw.install().restore()
+
+
+# Of Qwix, and of install() where other tests hold Flax's classes.
+@pytest.mark.filterwarnings("ignore:'VariableState' was removed")
+@pytest.mark.filterwarnings("ignore:nnx_wrappers.install.. came late")
+@pytest.mark.usefixtures("fresh_caches", "nothing_installed")
 @pytest.mark.parametrize("name", CASES)
-def test_each_call_into_python_fails_once(name, fresh_caches, record_property):
+def test_each_call_into_python_fails_once(name, record_property):
     counter = make_counter(convert)
     CASES[name]().call()  # so that the caches hold what they hold in all runs
     case = CASES[name]()
