@@ -85,7 +85,9 @@ nb::dict drawn(const nb::dict& keys) {
 
 nb::object scope_rngs(nb::handle scope) {
   bool are_kept = true;
-  nb::dict undrawn = nb::cast<nb::dict>(flax::undrawn_rngs(scope));
+  nb::object given = flax::undrawn_rngs(scope);
+  if (!nb::isinstance<nb::dict>(given)) return given;  // somebody's own
+  nb::dict undrawn = nb::borrow<nb::dict>(given);
   nb::dict rngs = drawn_keys(undrawn, are_kept);
   bool is_same = true;
   for (const auto& [name, key] : py::dict_items(rngs)) {

@@ -43,6 +43,11 @@ nb::object by_flax(nb::handle scope, const char* method, const nb::tuple& args) 
   return made;
 }
 
+// False for a scope that somebody has given streams of another kind than a dict.
+bool has_usual_streams(const nb::dict& attributes) {
+  return PyDict_CheckExact(nb::object(attributes[py::names().rngs]).ptr()) != 0;
+}
+
 // The counters of a child's streams: those of an earlier child of this name, or new ones.
 nb::object child_counters(const nb::dict& counters, nb::handle name, const nb::dict& rngs) {
   const nb::object key = nb::make_tuple(nb::borrow(facade().child_rng_token), name);
@@ -114,7 +119,7 @@ void skip_key(nb::handle scope, nb::handle stream) {
 nb::object rewound(nb::handle scope, bool rewind_rngs) {
   const py::Names& n = py::names();
   const nb::dict attributes = py::instance_dict(scope);
-  if (rewind_rngs || attributes[n.invalid].ptr() != Py_False) {
+  if (rewind_rngs || attributes[n.invalid].ptr() != Py_False || !has_usual_streams(attributes)) {
     return by_flax(scope, "rewound", nb::make_tuple(rewind_rngs));
   }
   nb::dict made = py::copy_dict(attributes);
@@ -130,7 +135,7 @@ nb::object pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reu
   const nb::dict attributes = py::instance_dict(scope);
   const nb::object trace = f.current_trace();
   const bool is_usual = PyUnicode_CheckExact(name.ptr()) != 0 && !reuse &&
-                        attributes[n.invalid].ptr() == Py_False &&
+                        attributes[n.invalid].ptr() == Py_False && has_usual_streams(attributes) &&
                         py::equal(trace, attributes[n.trace_level]);
   if (!is_usual) return by_flax(scope, "push", nb::make_tuple(name, prefix, reuse));
   reserve(scope, name, nb::none());

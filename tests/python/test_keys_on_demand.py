@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 from flax import nnx
+from flax.core import FrozenDict
+from flax.errors import InvalidRngError
 
 from oracle import assert_same, assert_same_module, ours, theirs
 
@@ -151,6 +153,27 @@ def test_whoever_looks_at_the_streams_sees_keys(traced):
             )
             results.append(out[:3])
     assert_same(results[0], results[1])
+
+
+@pytest.mark.parametrize("streams", [5, None, FrozenDict({})], ids=["number", "none", "frozen"])
+def test_streams_that_are_no_dict_are_what_linen_makes_of_them(streams):
+    class Replaces(nn.Module):
+        child: bool
+
+        @nn.compact
+        def __call__(self, x):
+            self.scope.rngs = streams
+            assert self.scope.rngs is streams
+            return nn.Dense(3)(x) if self.child else x
+
+    def outcome(bridge, child):
+        try:
+            return made(bridge, Replaces(child))(X)
+        except (AttributeError, InvalidRngError) as error:
+            return str(error).partition("\n")[0]
+
+    for child in (False, True):
+        assert_same(outcome(ours, child), outcome(theirs, child))
 
 
 def test_a_submodule_called_by_name_gets_keys():
