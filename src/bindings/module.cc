@@ -66,8 +66,9 @@ void bind_installation(nb::module_& m) {
   m.def(
       "install",
       [] {
+        nb::object handle = nw::bridge::shell("Installation")();
         nw::install();
-        return nw::bridge::shell("Installation")();
+        return handle;
       },
       nb::sig(signatures::kInstall), docs::kInstall);
   m.def("record_usage", &nw::record_usage, nb::arg("enabled"), docs::kRecordUsage);

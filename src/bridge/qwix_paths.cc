@@ -20,8 +20,10 @@ namespace {
 
 nb::object call_in_path(nb::handle replaced, nb::handle name, const nb::tuple& args,
                         const nb::dict& kwargs) {
-  const flax::PathStep step(name);
-  return py::call(replaced, args, kwargs);
+  flax::PathStep step(name);
+  nb::object result = py::call(replaced, args, kwargs);
+  step.leave();
+  return result;
 }
 
 bool needs_mark(nb::handle name, nb::handle value) {

@@ -119,6 +119,12 @@ PathStep::PathStep(nb::handle name) {
   scope_ = scope;
 }
 
+void PathStep::leave() {
+  if (!scope_.is_valid()) return;
+  py::set(scope_, py::names().path, path_before_);
+  scope_ = nb::object();
+}
+
 PathStep::~PathStep() {
   if (!scope_.is_valid()) return;
   if (PyObject_SetAttr(scope_.ptr(), py::names().path.ptr(), path_before_.ptr()) != 0) {

@@ -23,12 +23,15 @@ nb::object interceptor_ids(nb::handle interceptors);
 // Forgets how many operations Qwix has counted for an NNX module.
 void forget_op_counts(nb::handle nnx_module);
 
-// While one of these lives, the path of the Linen module that runs in this thread has one
-// step more. Does nothing if none runs, or if it is bound to no scope.
+// Until `leave`, the path of the Linen module that runs in this thread has one step more.
+// Does nothing if none runs, or if it is bound to no scope.
 class PathStep {
  public:
   explicit PathStep(nb::handle name);
-  ~PathStep();
+  ~PathStep();  // leaves where that has not been done, and then swallows errors
+
+  void leave();
+
   PathStep(const PathStep&) = delete;
   PathStep& operator=(const PathStep&) = delete;
 
