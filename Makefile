@@ -6,9 +6,10 @@ TAG := $(shell test -n "$(REAL_PYTHON)" && $(REAL_PYTHON) -c 'import sys; print(
 VENV := build/venv-$(TAG)
 PY := $(VENV)/bin/python
 BUILD := build/$(TAG)
+FAULTS := build/faults-$(TAG)
 SANITIZED := build/sanitize-$(TAG)
 THREADED := build/sanitize-threads-$(TAG)
-SOURCES := $(shell find include src python cmake tests/cpp tests/sanitizers -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
+SOURCES := $(shell find include src python cmake tests/cpp tests/faults tests/sanitizers -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
 CXX_FILES = $(shell find include src tests/cpp tests/faults tests/sanitizers examples/cpp -name '*.h' -o -name '*.cc')
 export JAX_PLATFORMS ?= cpu
 
@@ -50,9 +51,6 @@ test-cpp: build ## run the C++ tests
 test-python: build ## run the Python tests
 	$(PY) -m pytest -n 2 tests/python
 
-faults: build ## make each call into Python fail once; NNX_WRAPPERS_LONG=1 for really each
-	tools/faults.sh $(PY) build/faults-$(TAG)
-
 test-example: build ## build and run the C++ example against the installed package
 	tools/run_example.sh $(PY) $(BUILD)/example
 
@@ -90,21 +88,30 @@ sanitize: setup $(SANITIZED)/.installed ## run the tests under ASan and UBSan (S
 sanitize-threads: setup $(THREADED)/.installed ## run eight threads under TSan
 	tools/sanitize.sh threads $(PY) $(THREADED)
 
+faults: setup $(FAULTS)/.installed ## make calls into Python fail; NNX_WRAPPERS_LONG=1 for each
+	PYTHONPATH=$(CURDIR)/$(FAULTS)/site $(PY) -m pytest tests/python/test_faults.py
+
 # Beside the environment, whose own package stays as it is.
-install_sanitized = $(call build_wheel,$(1)) \
-  --config-settings=build-dir=$(@D) --config-settings=cmake.build-type=Debug \
-  --config-settings=cmake.define.NNX_WRAPPERS_SANITIZE=$(2) && \
+# $(call install_beside,ON or OFF for the C++ tests,more options)
+install_beside = $(call build_wheel,$(1)) --config-settings=build-dir=$(@D) $(2) && \
   rm -rf $(@D)/site && $(call install_wheel,$(PY),$(@D)) --target $(@D)/site
+sanitized = --config-settings=cmake.build-type=Debug \
+  --config-settings=cmake.define.NNX_WRAPPERS_SANITIZE=$(1)
 comma := ,
+
+$(FAULTS)/.installed: $(SOURCES)
+	@tools/setup.sh $(REAL_PYTHON) $(VENV)
+	$(call install_beside,OFF,--config-settings=cmake.define.NNX_WRAPPERS_FAULTS=ON)
+	@touch $@
 
 $(SANITIZED)/.installed: $(SOURCES)
 	@tools/setup.sh $(REAL_PYTHON) $(VENV)
-	$(call install_sanitized,ON,address$(comma)undefined)
+	$(call install_beside,ON,$(call sanitized,address$(comma)undefined))
 	@touch $@
 
 $(THREADED)/.installed: $(SOURCES)
 	@tools/setup.sh $(REAL_PYTHON) $(VENV)
-	$(call install_sanitized,OFF,thread)
+	$(call install_beside,OFF,$(call sanitized,thread))
 	@touch $@
 
 demo: build ## train both ways on real digits, and move weights across

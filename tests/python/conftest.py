@@ -31,3 +31,11 @@ def fresh_caches() -> Iterator[None]:
     nnx_wrappers.clear_caches()
     yield
     nnx_wrappers.clear_caches()
+
+
+@pytest.fixture(params=[True, False], ids=["plans", "no_plans"])
+def with_and_without_plans(request: pytest.FixtureRequest, fresh_caches: None) -> Iterator[None]:
+    """The test runs twice."""
+    before = nnx_wrappers.use_plans(request.param)
+    yield
+    nnx_wrappers.use_plans(before)

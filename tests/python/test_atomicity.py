@@ -1,5 +1,8 @@
 """A failed call changes nothing: attributes, Variables, RNG counts, flags, contexts."""
 
+import sys
+import types
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -160,3 +163,61 @@ def test_the_context_of_linen_is_empty_after_a_failure():
         nw.ToLinen(Model).init(RNGS)
     assert nw.current_linen_module() is None
     assert not nw.is_linen_initializing()
+
+
+class FailsOnce(types.ModuleType):
+    """A module, one assignment to which fails."""
+
+    failures = 1
+
+    def __setattr__(self, name, value):
+        if FailsOnce.failures:
+            FailsOnce.failures -= 1
+            raise KeyboardInterrupt
+        super().__setattr__(name, value)
+
+
+@pytest.fixture
+def one_failure(monkeypatch):
+    """The next assignment to a module of Flax's bridge fails."""
+
+    def prepare():
+        monkeypatch.setattr(FailsOnce, "failures", 1)
+        monkeypatch.setattr(nnx.bridge.wrappers, "__class__", FailsOnce)
+
+    yield prepare
+    monkeypatch.undo()
+    nw.install().restore()
+
+
+LATE = pytest.mark.filterwarnings("ignore:nnx_wrappers.install.. came late")
+
+
+@LATE
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_failed_install_changes_nothing(one_failure, times):
+    module = nnx.bridge.wrappers
+    flax_s = module.ToLinen
+    if times == 2:
+        nw.install()
+        module.ToLinen = flax_s  # for the second install to replace
+    before = dict(vars(module)), list(sys.meta_path)
+    one_failure()
+    with pytest.raises(KeyboardInterrupt):
+        nw.install()
+    assert (dict(vars(module)), list(sys.meta_path)) == before
+    nw.install()
+    assert module.ToLinen is nw.ToLinen
+
+
+@LATE
+def test_a_failed_restore_is_finished_by_the_next(one_failure):
+    module = nnx.bridge.wrappers
+    before = dict(vars(module)), list(sys.meta_path)
+    installation = nw.install()
+    one_failure()
+    with pytest.raises(KeyboardInterrupt):
+        installation.restore()
+    installation.restore()
+    assert (dict(vars(module)), list(sys.meta_path)) == before
+    assert installation.replaced() == {}

@@ -23,13 +23,7 @@ dense = functools.partial(nn.Dense, 3)
 RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
 
 
-@pytest.fixture(autouse=True, params=[True, False], ids=["plans", "no_plans"])
-def _plans(request):
-    ours.clear_caches()
-    before = ours.use_plans(request.param)
-    yield
-    ours.use_plans(before)
-    ours.clear_caches()
+pytestmark = pytest.mark.usefixtures("with_and_without_plans")
 
 
 class Calls(nnx.Module):

@@ -16,14 +16,12 @@ KEY = jax.random.key(0)
 SEEN: list[tp.Any] = []  # by the modules below: Linen makes tuples of lists that are fields
 
 
-@pytest.fixture(autouse=True, params=[True, False], ids=["plans", "no_plans"])
-def _plans(request):
+pytestmark = pytest.mark.usefixtures("with_and_without_plans")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen():
     SEEN.clear()
-    ours.clear_caches()
-    before = ours.use_plans(request.param)
-    yield
-    ours.use_plans(before)
-    ours.clear_caches()
 
 
 # --- a subclass of ToLinen with an `init` and an `apply` of its own -----------------------
