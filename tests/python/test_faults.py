@@ -142,17 +142,20 @@ def quantized_apply():
     )
 
 
+def bridge_contents():
+    return {name: vars(module) for name, module in sys.modules.items() if "nnx.bridge" in name}
+
+
 def replaced_names():
     """What an installation changes in the interpreter."""
-    bridge = {name: module for name, module in sys.modules.items() if "nnx.bridge" in name}
-    contents = {name: [*map(id, vars(module).values())] for name, module in bridge.items()}
+    contents = {name: [*map(id, names.values())] for name, names in bridge_contents().items()}
     return contents, [*map(id, sys.meta_path)]
 
 
 def install_and_see():
     nw.install()
-    modules = {n: vars(module) for n, module in sys.modules.items() if "nnx.bridge" in n}
-    return sorted(f"{n}.{k}" for n, names in modules.items() for k in names if names[k] is nw.ToNNX)
+    found = bridge_contents().items()
+    return sorted(f"{n}.{k}" for n, names in found for k in names if names[k] is nw.ToNNX)
 
 
 def install():
