@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import jax
 import pytest
+from flax import nnx
 from hypothesis import settings
 from jax.experimental.compilation_cache import compilation_cache
 
@@ -39,3 +40,18 @@ def with_and_without_plans(request: pytest.FixtureRequest, fresh_caches: None) -
     before = nnx_wrappers.use_plans(request.param)
     yield
     nnx_wrappers.use_plans(before)
+
+
+@pytest.fixture
+def fresh_jax() -> Iterator[None]:
+    """JAX's own jitted functions keep what a provider of Qwix made of them."""
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture
+def without_eager_sharding() -> Iterator[None]:
+    """Flax's own conversions need a mesh for annotated values; ours never do."""
+    with nnx.use_eager_sharding(False):
+        yield

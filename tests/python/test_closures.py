@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 import nnx_wrappers
+from planning import plans
 
 X = jnp.ones((2, 4))
 
@@ -14,10 +15,6 @@ X = jnp.ones((2, 4))
 @pytest.fixture(autouse=True)
 def _fresh(fresh_caches: None) -> None:
     pass
-
-
-def plans() -> dict:
-    return nnx_wrappers.cache_info()["plans"]
 
 
 class Dense(nnx.Module):

@@ -6,14 +6,20 @@ import weakref
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 from flax.core import meta
 from flax.nnx import variablelib
 
 from oracle import assert_same, ours, theirs
+from planning import plans, value_of
 
-pytestmark = pytest.mark.usefixtures("fresh_caches")
+# Models are called without variables, to see what their constructor makes.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters"),
+    pytest.mark.usefixtures("fresh_caches"),
+]
 
 X = jnp.arange(6.0).reshape(2, 3)
 
@@ -127,3 +133,150 @@ def test_boxes_that_are_registered_as_such_are_opened():
         ours.ToLinen(nnx.Linear, args=(3, 2)).apply(boxed, X),
         theirs.ToLinen(nnx.Linear, args=(3, 2)).apply(boxed, X),
     )
+
+
+class Scaled(nnx.Module):
+    def __init__(self, scale, rngs=None):
+        self.scale = scale
+        self.kind = type(scale).__name__
+
+    def __call__(self):
+        return jnp.ones(1) * self.scale, self.kind
+
+
+def test_equal_arguments_of_different_types_have_different_plans():
+    seen = [
+        ours.ToLinen(Scaled, args=(scale,)).apply({})[1]
+        for scale in (1, 1.0, True, np.float32(1), 1, 1.0, True)
+    ]
+    assert seen == ["int", "float", "bool", "float32", "int", "float", "bool"]
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_zeros_of_different_sign_are_told_apart(zero):
+    for value in (0.0, -0.0, zero):
+        out, _ = ours.ToLinen(Scaled, args=(value,)).apply({})
+        assert np.signbit(np.asarray(out))[0] == np.signbit(value)
+
+
+def dtype_of(model):
+    return str(model.apply({}).dtype)
+
+
+class Wide(nnx.Module):
+    def __init__(self, rngs):
+        self.w = nnx.Param(jnp.ones(3, jnp.float64 if jax.config.jax_enable_x64 else jnp.float32))
+
+    def __call__(self):
+        return self.w[...]
+
+
+def test_x64_has_plans_of_its_own():
+    model = ours.ToLinen(Wide)
+    assert dtype_of(model) == "float32"
+    with jax.enable_x64(True):
+        assert dtype_of(model) == "float64"
+    assert dtype_of(model) == "float32"
+    assert plans()["size"] == 2
+
+
+class Draws(nnx.Module):
+    def __init__(self, rngs):
+        self.w = nnx.Param(jax.random.normal(rngs.params(), (3,)))
+
+    def __call__(self):
+        return self.w[...]
+
+
+def test_prng_implementations_have_plans_of_their_own():
+    model, reference = ours.ToLinen(Draws), theirs.ToLinen(Draws)
+    for name in ("threefry2x32", "rbg", "threefry2x32"):
+        with jax.default_prng_impl(name):
+            assert_same(model.apply({}), reference.apply({}))
+    assert plans()["size"] == 2
+
+
+def test_meshes_have_plans_of_their_own():
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.mesh = str(jax.sharding.get_abstract_mesh())
+
+        def __call__(self):
+            return self.mesh
+
+    model = ours.ToLinen(Model)
+    outside = model.apply({})
+    with jax.set_mesh(jax.make_mesh((1,), ("a",))):
+        assert model.apply({}) != outside
+    assert model.apply({}) == outside
+
+
+def test_keys_of_another_kind_have_plans_of_their_own():
+    model, reference = ours.ToLinen(Draws), theirs.ToLinen(Draws)
+    for key in (jax.random.key(0), jax.random.PRNGKey(0), jax.random.key(0, impl="rbg")):
+        assert_same(
+            model.apply({}, rngs={"params": key}), reference.apply({}, rngs={"params": key})
+        )
+    assert plans()["size"] == 3
+
+
+def make_class(scale):
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.scale = scale
+
+        def __call__(self):
+            return jnp.ones(1) * self.scale
+
+    return Model
+
+
+def test_classes_redefined_under_the_same_name_are_told_apart():
+    for scale in (1.0, 2.0, 3.0):
+        assert value_of(ours.ToLinen(make_class(scale))) == scale
+
+
+def test_a_replaced_constructor_is_seen():
+    cls = make_class(1.0)
+    assert value_of(ours.ToLinen(cls)) == 1.0
+
+    def other(self, rngs):
+        self.scale = 7.0
+
+    cls.__init__ = other
+    assert value_of(ours.ToLinen(cls)) == 7.0
+
+
+def test_functions_with_closures_are_told_apart_by_what_they_close_over():
+    class Model(nnx.Module):
+        def __init__(self, fn, rngs):
+            self.w = nnx.Param(fn(jnp.ones(1)))
+
+        def __call__(self):
+            return self.w[...]
+
+    def times(factor):
+        return lambda x: x * factor
+
+    for factor in (2.0, 3.0, 2.0):
+        assert value_of(ours.ToLinen(Model, args=(times(factor),))) == factor
+        bound = functools.partial(lambda f, x: x * f, factor)
+        assert value_of(ours.ToLinen(Model, args=(bound,))) == factor
+
+
+def test_augmenting_is_part_of_the_plan():
+    def augment(module, name):
+        module.extra = nnx.Param(jnp.zeros(3) + len(name))
+        return module
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            pass
+
+        def __call__(self):
+            return self.extra[...] if hasattr(self, "extra") else jnp.zeros(3)
+
+    for name in ("a", "abc", "a"):
+        model = ours.ToLinen(Model, nnx_module_augment_fn=augment, name=name)
+        assert_same(model.apply({}), jnp.full(3, float(len(name))))
+    assert_same(ours.ToLinen(Model).apply({}), jnp.zeros(3))

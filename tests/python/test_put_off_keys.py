@@ -10,44 +10,12 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 from flax.core import FrozenDict
+from flax.errors import InvalidRngError
 
+from keyed import DROPOUT, Drop, X, assert_alike, counts, inline, made, streams, twice, uniform
 from oracle import assert_same, bits, describe, ours, state_of, theirs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Variable hooks are deprecated:UserWarning")
-
-X = jnp.arange(6.0).reshape(2, 3)
-DROPOUT = functools.partial(nn.Dropout, 0.5, deterministic=False)
-
-
-def streams() -> nnx.Rngs:
-    return nnx.Rngs(0, dropout=1, noise=2)
-
-
-def uniform(module: nn.Module, name: str = "dropout") -> jax.Array:
-    return jax.random.uniform(module.make_rng(name))
-
-
-def inline(call: tp.Callable, init: tp.Callable | None = None) -> nn.Module:
-    """A Linen module of one method; `init` is what it runs to initialize."""
-
-    class Inline(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            return (init or call)(self, x) if self.is_initializing() else call(self, x)
-
-    return Inline()
-
-
-class Drop(nn.Module):
-    layers: int = 1
-    deterministic: bool = False
-
-    @nn.compact
-    def __call__(self, x):
-        x = nn.Dense(3)(x)
-        for _ in range(self.layers):
-            x = DROPOUT(deterministic=self.deterministic)(x)
-        return x
 
 
 class Parts(nn.Module):
@@ -64,29 +32,6 @@ class Parts(nn.Module):
 
 
 SILENT = Drop(deterministic=True)
-
-
-def made(bridge: tp.Any, linen: nn.Module, rngs: tp.Any = None) -> tp.Any:
-    return bridge.lazy_init(bridge.ToNNX(linen, rngs=streams() if rngs is None else rngs), X)
-
-
-def twice(model: tp.Any, **kwargs: tp.Any) -> list[tp.Any]:
-    return [model(X, **kwargs), model(X, **kwargs)]
-
-
-def assert_alike(make: tp.Any, call: tp.Callable = twice, rngs: tp.Callable = streams) -> tp.Any:
-    """Fails unless outputs, variables, keys and counts are Flax's; returns the outputs."""
-    results = []
-    for bridge in (ours, theirs):
-        model = made(bridge, make if isinstance(make, nn.Module) else make(bridge), rngs())
-        out = call(model)
-        results.append((out, state_of(model)))
-    assert_same(results[0], results[1])
-    return results[0][0]
-
-
-def counts(rngs: nnx.Rngs) -> dict[str, int]:
-    return {name: int(stream.count.get_raw_value()) for name, stream in rngs.items()}
 
 
 def step_of(model: tp.Any) -> tuple[tp.Callable, tp.Any]:
@@ -161,6 +106,27 @@ def test_keys_by_name_are_given_to_linen_as_they_are(container, make):
     before = describe(state_of(model))
     assert_same(model(X, rngs=container(keys)), DROPOUT().apply({}, X, rngs=keys))
     assert describe(state_of(model)) == before
+
+
+@pytest.mark.parametrize("streams", [5, None, FrozenDict({})], ids=["number", "none", "frozen"])
+def test_streams_that_are_no_dict_are_what_linen_makes_of_them(streams):
+    class Replaces(nn.Module):
+        child: bool
+
+        @nn.compact
+        def __call__(self, x):
+            self.scope.rngs = streams
+            assert self.scope.rngs is streams
+            return nn.Dense(3)(x) if self.child else x
+
+    def outcome(bridge, child):
+        try:
+            return made(bridge, Replaces(child))(X)
+        except (AttributeError, InvalidRngError) as error:
+            return str(error).partition("\n")[0]
+
+    for child in (False, True):
+        assert_same(outcome(ours, child), outcome(theirs, child))
 
 
 QUESTION = inline(lambda self, x: x + self.has_rng("dropout") + 2 * self.has_rng("other"))
@@ -362,7 +328,8 @@ LINEN = {
 @pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
 @pytest.mark.parametrize("make", LINEN.values(), ids=LINEN)
 def test_all_of_linen_draws_flax_s_keys(make, jit):
-    assert_alike(make, lambda m: jax.jit(step_of(m)[0])(step_of(m)[1], X) if jit else twice(m))
+    with jax.checking_leaks():
+        assert_alike(make, lambda m: jax.jit(step_of(m)[0])(step_of(m)[1], X) if jit else twice(m))
 
 
 TRANSFORMS = {

@@ -1,6 +1,7 @@
-"""Sharding under a mesh of four devices: the tests of `four_devices`, one by one.
+"""Sharding: the names of axes, and a mesh of four devices.
 
-JAX fixes the number of devices when it starts, so they run in one process of their own.
+The tests of `four_devices` are listed one by one. JAX fixes the number of devices when it starts,
+so they run in one process of their own.
 """
 
 import ast
@@ -16,7 +17,10 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from oracle import ours, theirs
+from oracle import assert_same, ours, theirs
+
+X = jnp.arange(6.0).reshape(2, 3)
+RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
 
 CASES = sorted(Path(__file__).with_name("four_devices").glob("*_cases.py"))
 NAMES = [
@@ -81,3 +85,126 @@ def test_specs_of_boxed_variables_are_known_before_they_are_made():
     assert nn.get_partition_spec(mine) == {"params": {"kernel": spec}}
     with pytest.raises(ValueError, match="mesh"):
         nn.get_partition_spec(reference)
+
+
+def scanned(bridge, initializer):
+    class Step(nn.Module):
+        @nn.compact
+        def __call__(self, x, _):
+            layer = bridge.ToLinen(
+                nnx.Linear, args=(3, 3), kwargs={"kernel_init": initializer}, name="layer"
+            )
+            return layer(x), None
+
+    class Outer(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            scan = nn.scan(
+                Step,
+                variable_axes={"params": 1},
+                split_rngs={"params": True},
+                length=4,
+                metadata_params={nn.PARTITION_NAME: "layers"},
+            )
+            return scan(name="scan")(x, None)[0]
+
+    return Outer()
+
+
+def vmapped(bridge, initializer):
+    class Outer(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            many = nn.vmap(
+                bridge.ToLinen,
+                variable_axes={"params": 1},
+                split_rngs={"params": True},
+                in_axes=None,
+                axis_size=4,
+                metadata_params={nn.PARTITION_NAME: "layers"},
+            )
+            kwargs = {"kernel_init": initializer}
+            return many(nnx.Linear, args=(3, 3), kwargs=kwargs, name="scan")(x)
+
+    return Outer()
+
+
+def kernel_of(variables):
+    tree = variables["params"]["scan"]
+    return tree.get("layer", tree)["kernel"]
+
+
+@pytest.mark.parametrize("lift", [scanned, vmapped])
+def test_sharding_names_follow_the_axes_of_lifted_transforms(lift, without_eager_sharding):
+    def initializer(key, shape, dtype, **_):
+        return nnx.initializers.lecun_normal()(key, shape, dtype)
+
+    annotated = nnx.with_partitioning(initializer, ("in", "out"))
+    reference = lift(theirs, annotated).init(RNGS, X)
+    assert kernel_of(reference).metadata["out_sharding"] == ("in", "out")  # one name too few
+
+    _, variables = lift(ours, annotated).init_with_output(RNGS, X)
+    kernel = kernel_of(variables)
+    assert kernel.value.shape == (3, 4, 3)
+    assert kernel.metadata["out_sharding"] == ("in", "layers", "out")
+    assert kernel.get_partition_spec() == jax.sharding.PartitionSpec("in", "layers", "out")
+    assert_same(kernel.value, kernel_of(reference).value)
+
+    out, updates = lift(ours, annotated).apply(variables, X, mutable=["params"])
+    assert_same(out, lift(ours, annotated).apply(variables, X))
+    assert kernel_of(updates).metadata["out_sharding"] == ("in", "layers", "out")
+
+
+def test_add_axis_and_remove_axis_are_inverses():
+    metadata = {"out_sharding": ("a", "b"), "colours": ("red", "blue")}
+    box = ours.NNXMeta(nnx.Param, jnp.ones((2, 3)), metadata)
+    params = {nn.PARTITION_NAME: "new", "colours": "green"}
+    added = box.add_axis(1, params)
+    assert added.metadata["out_sharding"] == ("a", "new", "b")
+    assert added.metadata["colours"] == ("red", "green", "blue")
+    assert box.metadata == metadata  # the box itself is as it was
+    assert added.remove_axis(1, params).metadata == box.metadata
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [(0, ("n", "a", "b")), (2, ("a", "b", "n")), (3, ("a", "b", None, "n")), (-1, ("a", "b", "n"))],
+)
+def test_add_axis_puts_the_name_where_the_axis_is(index, expected):
+    box = ours.NNXMeta(nnx.Param, jnp.ones((2, 3)), {"out_sharding": ("a", "b")})
+    params = {nn.PARTITION_NAME: "n"}
+    added = box.add_axis(index, params)
+    assert added.metadata["out_sharding"] == expected
+    assert added.remove_axis(index, params).metadata["out_sharding"][:2] == ("a", "b")
+
+
+def test_an_axis_without_a_name_is_unsharded():
+    box = ours.NNXMeta(nnx.Param, jnp.ones((2, 3)), {"out_sharding": ("a", "b")})
+    assert box.add_axis(0, {}).metadata["out_sharding"] == (None, "a", "b")
+
+
+def test_forms_of_sharding_keep_their_form():
+    spec = jax.sharding.PartitionSpec("a", None)
+    box = ours.NNXMeta(nnx.Param, jnp.ones((2, 3)), {"out_sharding": spec})
+    added = box.add_axis(0, {nn.PARTITION_NAME: "n"}).metadata["out_sharding"]
+    assert added == jax.sharding.PartitionSpec("n", "a", None)
+    assert isinstance(added, jax.sharding.PartitionSpec)
+
+
+def test_axis_hooks_run_and_may_change_metadata():
+    calls = []
+
+    def on_add(variable, index, name):
+        calls.append(("add", index, name))
+        variable.set_metadata(seen=variable.get_metadata("seen") + 1)
+
+    def on_remove(variable, index, name):
+        calls.append(("remove", index, name))
+
+    metadata = {"on_add_axis": (on_add,), "on_remove_axis": on_remove, "seen": 0}
+    box = ours.NNXMeta(nnx.Param, jnp.ones(3), metadata)
+    added = box.add_axis(0, {nn.PARTITION_NAME: "n"})
+    added.remove_axis(0, {nn.PARTITION_NAME: "n"})
+    assert calls == [("add", 0, "n"), ("remove", 0, "n")]
+    assert added.metadata["seen"] == 1
+    assert box.metadata["seen"] == 0

@@ -14,17 +14,13 @@ from hypothesis import strategies as st
 from effort import examples
 from oracle import assert_same, describe, ours, theirs
 
-pytestmark = pytest.mark.filterwarnings("ignore:Variable hooks are deprecated:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Variable hooks are deprecated:UserWarning"),
+    pytest.mark.usefixtures("without_eager_sharding"),
+]
 
 flax_variables = theirs.variables
 COLLECTIONS = ["params", "batch_stats", "cache", "intermediates", "perturbations", "own_name"]
-
-
-@pytest.fixture(autouse=True)
-def _without_eager_sharding():
-    """Flax's own conversions of annotated values would need a mesh."""
-    with nnx.use_eager_sharding(False):
-        yield
 
 
 def hook(variable, value):
