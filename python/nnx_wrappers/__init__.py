@@ -8,7 +8,6 @@ that Flax's metaclasses have to see.
 from nnx_wrappers._config import get_cmake_dir, get_include
 from nnx_wrappers._core import (
     InternalError,
-    NotInitializedError,
     cache_info,
     clear_caches,
     clear_usage,
@@ -28,6 +27,7 @@ from nnx_wrappers._core import (
     use_plans,
     with_partitioning,
 )
+from nnx_wrappers._errors import NotInitializedError
 from nnx_wrappers._functional import Functional, functional
 from nnx_wrappers._install import Installation
 from nnx_wrappers._nnx_meta import NNXMeta

@@ -20,11 +20,6 @@ class InternalError(RuntimeError):
     A broken invariant of nnx_wrappers: a bug, never a user's mistake. Please report it.
     """
 
-class NotInitializedError(flax.errors.ScopeParamNotFoundError, flax.errors.ScopeCollectionNotFound):
-    """
-    A ToNNX was called before lazy_init made the variables of its Linen module.
-    """
-
 def is_vanilla_variable(vs: flax.nnx.Variable) -> bool:
     """
     Tells whether a Variable carries nothing of its own.
@@ -402,6 +397,8 @@ def clear_usage() -> None:
       >>> nnx_wrappers.usage()
       []
     """
+
+def not_initialized_error() -> type[flax.errors.ScopeParamNotFoundError]: ...
 
 def to_nnx_init(self: flax.nnx.Module, module: flax.linen.Module, rngs: flax.nnx.Rngs | jax.Array | None) -> None: ...
 

@@ -10,6 +10,7 @@
 #include "bridge/shells.h"
 #include "flax/scope.h"
 #include "nnx_wrappers/nnx_wrappers.h"
+#include "py/object.h"
 #include "py/supported.h"
 
 namespace nb = nanobind;
@@ -22,37 +23,47 @@ nb::object attribute_or_none(nb::handle self, nb::handle name) {
   return found.is_valid() ? nb::make_tuple(found) : nb::make_tuple();
 }
 
+bool flag(nb::handle value, const char* where) {
+  if (PyBool_Check(value.ptr()) == 0) {
+    nw::raise_type_error({where, "True or False", nw::py::describe(value),
+                          std::string("Write ") + where + "(True)."});
+  }
+  return value.ptr() == Py_True;
+}
+
 void bind_functions(nb::module_& m) {
-  m.def("is_vanilla_variable", &nw::is_vanilla_variable, nb::arg("vs"),
+  m.def("is_vanilla_variable", &nw::is_vanilla_variable, nb::arg("vs").none(),
         nb::sig(signatures::kIsVanillaVariable), docs::kIsVanillaVariable);
-  m.def("to_linen_var", &nw::to_linen_var, nb::arg("vs"), nb::sig(signatures::kToLinenVar),
+  m.def("to_linen_var", &nw::to_linen_var, nb::arg("vs").none(), nb::sig(signatures::kToLinenVar),
         docs::kToLinenVar);
-  m.def("get_col_name", &nw::get_col_name, nb::arg("keypath"), nb::sig(signatures::kGetColName),
-        docs::kGetColName);
-  m.def("to_nnx_var", &nw::to_nnx_var, nb::arg("col"), nb::arg("x").none(),
+  m.def("get_col_name", &nw::get_col_name, nb::arg("keypath").none(),
+        nb::sig(signatures::kGetColName), docs::kGetColName);
+  m.def("to_nnx_var", &nw::to_nnx_var, nb::arg("col").none(), nb::arg("x").none(),
         nb::sig(signatures::kToNnxVar), docs::kToNnxVar);
-  m.def("linen_vars_to_nnx_attrs", &nw::linen_vars_to_nnx_attrs, nb::arg("variables"),
+  m.def("linen_vars_to_nnx_attrs", &nw::linen_vars_to_nnx_attrs, nb::arg("variables").none(),
         nb::sig(signatures::kLinenVarsToNnxAttrs), docs::kLinenVarsToNnxAttrs);
-  m.def("nnx_attrs_to_linen_vars", &nw::nnx_attrs_to_linen_vars, nb::arg("nnx_attrs"),
+  m.def("nnx_attrs_to_linen_vars", &nw::nnx_attrs_to_linen_vars, nb::arg("nnx_attrs").none(),
         nb::sig(signatures::kNnxAttrsToLinenVars), docs::kNnxAttrsToLinenVars);
   m.def(
       "lazy_init",
       [](nb::handle fn, const nb::args& args, const nb::kwargs& kwargs) {
         return nw::lazy_init(fn, args, kwargs);
       },
-      nb::arg("fn"), nb::arg("args"), nb::arg("kwargs"), nb::sig(signatures::kLazyInit),
+      nb::arg("fn").none(), nb::arg("args"), nb::arg("kwargs"), nb::sig(signatures::kLazyInit),
       docs::kLazyInit);
   m.def("current_linen_module", &nw::current_linen_module, nb::sig(signatures::kCurrentLinenModule),
         docs::kCurrentLinenModule);
   m.def("is_linen_initializing", &nw::is_linen_initializing, docs::kIsLinenInitializing);
-  m.def("linen_rngs_dict", &nw::linen_rngs_dict, nb::arg("linen_module"),
+  m.def("linen_rngs_dict", &nw::linen_rngs_dict, nb::arg("linen_module").none(),
         nb::arg("add_default") = false, nb::sig(signatures::kLinenRngsDict), docs::kLinenRngsDict);
-  m.def("with_partitioning", &nw::with_partitioning, nb::arg("fn"), nb::arg("names"),
+  m.def("with_partitioning", &nw::with_partitioning, nb::arg("fn").none(), nb::arg("names").none(),
         nb::arg("mesh") = nb::none(), nb::sig(signatures::kWithPartitioning),
         docs::kWithPartitioning);
   m.def("cache_info", &nw::cache_info, nb::sig(signatures::kCacheInfo), docs::kCacheInfo);
   m.def("clear_caches", &nw::clear_caches, docs::kClearCaches);
-  m.def("use_plans", &nw::use_plans, nb::arg("enabled"), docs::kUsePlans);
+  m.def(
+      "use_plans", [](nb::handle enabled) { return nw::use_plans(flag(enabled, "use_plans")); },
+      nb::arg("enabled").none(), nb::sig(signatures::kUsePlans), docs::kUsePlans);
 }
 
 void bind_installation(nb::module_& m) {
@@ -71,7 +82,10 @@ void bind_installation(nb::module_& m) {
         return handle;
       },
       nb::sig(signatures::kInstall), docs::kInstall);
-  m.def("record_usage", &nw::record_usage, nb::arg("enabled"), docs::kRecordUsage);
+  m.def(
+      "record_usage",
+      [](nb::handle enabled) { return nw::record_usage(flag(enabled, "record_usage")); },
+      nb::arg("enabled").none(), nb::sig(signatures::kRecordUsage), docs::kRecordUsage);
   m.def("usage", &nw::usage, nb::sig(signatures::kUsage), docs::kUsage);
   m.def("clear_usage", &nw::clear_usage, docs::kClearUsage);
 }
@@ -85,7 +99,10 @@ void pickle_functions(const nb::module_& m) {
 
 // Bodies of the methods of the Python classes.
 void bind_shells(nb::module_& m) {
-  m.def("to_nnx_init", &nw::to_nnx::initialize, nb::arg("self"), nb::arg("module"),
+  m.def(
+      "not_initialized_error", [] { return nb::borrow(nw::not_initialized_error()); },
+      nb::sig(signatures::kNotInitializedError));
+  m.def("to_nnx_init", &nw::to_nnx::initialize, nb::arg("self"), nb::arg("module").none(),
         nb::arg("rngs").none(), nb::sig(signatures::kToNnxInit));
   m.def(
       "to_nnx_call",
@@ -156,7 +173,7 @@ NB_MODULE(_core, m) {
   // NOLINTNEXTLINE(bugprone-unused-raii, bugprone-throw-keyword-missing): it registers itself
   nb::exception<nw::InternalError>(m, "InternalError", PyExc_RuntimeError).attr("__doc__") =
       docs::kInternalError;
-  m.attr("NotInitializedError") = nw::not_initialized_error();
+  // Nothing here imports Flax: inside of the import of an extension a Ctrl-C would not stay one.
   bind_functions(m);
   pickle_functions(m);
   bind_installation(m);

@@ -27,6 +27,8 @@ inline constexpr const char* kWithPartitioning =
     "def with_partitioning(fn: flax.typing.Initializer, names: flax.typing.Sharding, mesh: "
     "jax.sharding.Mesh | None = None) -> flax.typing.Initializer";
 inline constexpr const char* kCacheInfo = "def cache_info() -> dict[str, dict[str, typing.Any]]";
+inline constexpr const char* kUsePlans = "def use_plans(enabled: bool) -> bool";
+inline constexpr const char* kRecordUsage = "def record_usage(enabled: bool) -> bool";
 inline constexpr const char* kUsage = "def usage() -> list[dict[str, typing.Any]]";
 inline constexpr const char* kInstall = "def install() -> nnx_wrappers.Installation";
 inline constexpr const char* kInstallationReplaced =
@@ -34,6 +36,8 @@ inline constexpr const char* kInstallationReplaced =
 inline constexpr const char* kCheckedParam =
     "def checked_param(scope: flax.core.Scope, name: str, init_fn: typing.Any, init_args: "
     "tuple[typing.Any, ...], unbox: bool, init_kwargs: dict[str, typing.Any]) -> typing.Any";
+inline constexpr const char* kNotInitializedError =
+    "def not_initialized_error() -> type[flax.errors.ScopeParamNotFoundError]";
 inline constexpr const char* kToNnxInit =
     "def to_nnx_init(self: flax.nnx.Module, module: flax.linen.Module, rngs: flax.nnx.Rngs | "
     "jax.Array | None) -> None";

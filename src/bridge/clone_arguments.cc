@@ -60,7 +60,7 @@ nb::object replaced(const nb::object& object, const Clones& clones) {
       elements.append(next);
     }
     if (!changed) return object;
-    const nb::handle type = object.type();
+    const nb::object type = nb::borrow(object.type());
     const nb::object make = py::get_optional(type, nb::str("_make"));  // of a namedtuple
     return make.is_valid() ? make(elements) : type(elements);
   }

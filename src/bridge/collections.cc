@@ -103,8 +103,12 @@ class ToCollections {
 
   void add_level(nb::handle attrs, const Step* above, Level& level) {
     const py::RecursionGuard guard(" while reading nested NNX attributes");
+    const bool may_repeat = PyDict_CheckExact(attrs.ptr()) == 0;  // items() is the user's
+    nb::set keys;
     for (const auto& [key, value] : py::mapping_items(attrs)) {
       const Step step{above, key};
+      if (may_repeat && keys.contains(key)) refuse_second(step);
+      if (may_repeat) keys.add(key);
       if (flax::is_variable(value)) {
         add_variable(value, step, level);
       } else if (py::is_mapping(value)) {
@@ -116,15 +120,13 @@ class ToCollections {
 
   void add_variable(nb::handle variable, const Step& step, Level& level) {
     const nb::handle collection = collection_of(flax::variable_type(variable), step);
-    nb::object leaf = to_linen_var(variable);
-    nb::dict& target = counterpart(level, collection);
-    if (!py::dict_get(target, step.key).is_valid()) {
-      target[step.key] = leaf;
-      return;
-    }
-    raise_value_error({where(step),
-                       "one Variable for each path of collection '" + py::utf8(collection) + "'",
-                       "a second one", "Give each attribute a path of its own."});
+    const nb::object leaf = to_linen_var(variable);
+    counterpart(level, collection)[step.key] = leaf;
+  }
+
+  [[noreturn]] static void refuse_second(const Step& step) {
+    raise_value_error({where(step), "one attribute for each path", "a second one",
+                       "Give each attribute a path of its own."});
   }
 
   nb::dict& counterpart(Level& level, nb::handle collection) {

@@ -1,5 +1,7 @@
 #include "bridge/construction_plan.h"
 
+#include <memory>
+#include <unordered_set>
 #include <utility>
 
 #include "bridge/context_questions.h"
@@ -10,11 +12,12 @@
 #include "flax/program.h"
 #include "flax/scope.h"
 #include "flax/variable.h"
-#include "graph/walk.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
+#include "py/function.h"
 #include "py/names.h"
 #include "py/object.h"
+#include "py/recursion.h"
 
 namespace nnx_wrappers::bridge {
 
@@ -23,20 +26,55 @@ namespace nb = nanobind;
 namespace {
 
 // Objects that the caller gave: what the constructor keeps of them, upstream keeps
-// too. One level of attributes counts as given, as in `self.mesh = config.mesh`.
-void add_given(nb::handle object, std::vector<nb::object>& given) {
-  if (PyTuple_Check(object.ptr()) || PyList_Check(object.ptr())) {
-    for (const nb::object& element : py::elements(object)) add_given(element, given);
-  } else if (py::is_mapping(object)) {
-    for (const auto& item : py::mapping_items(object)) add_given(item.second, given);
-  } else {
-    given.push_back(nb::borrow(object));
-    const nb::object attributes = py::get_optional(object, nb::str("__dict__"));
-    if (!py::is_class(object) && attributes.is_valid() && PyDict_CheckExact(attributes.ptr())) {
-      for (auto& item : py::dict_items(attributes)) given.push_back(item.second);
+// too. One level of attributes counts as given, as in `self.mesh = config.mesh`. Only what a key
+// knows by itself: of closures and partials it knows the parts.
+class Given {
+ public:
+  void add(nb::handle object) {
+    const py::RecursionGuard guard(" while reading the arguments of an NNX class");
+    if (!seen_.insert(object.ptr()).second) return;  // a mapping may hold itself
+    kept_.push_back(nb::borrow(object));
+    if (PyTuple_Check(object.ptr()) || PyList_Check(object.ptr())) {
+      for (const nb::object& element : py::elements(object)) add(element);
+    } else if (py::is_mapping(object)) {
+      for (const auto& item : py::mapping_items(object)) add(item.second);
+    } else if (object.type().is(flax::facade().partial)) {
+      for (const char* part : {"func", "args", "keywords"}) add(py::get(object, nb::str(part)));
+    } else if (PyMethod_Check(object.ptr())) {
+      for (const char* part : {"__func__", "__self__"}) add(py::get(object, nb::str(part)));
+    } else if (PyFunction_Check(object.ptr()) && !py::cells_of(object).empty()) {
+      for (const char* part : {"__defaults__", "__kwdefaults__", "__dict__"})
+        add(py::get(object, nb::str(part)));
+      for (const nb::object& cell : py::cells_of(object)) {
+        const nb::object contents = py::cell_contents(cell);
+        if (contents.is_valid()) add(contents);
+      }
+    } else {
+      objects_.push_back(nb::borrow(object));
+      const nb::object attributes = py::get_optional(object, nb::str("__dict__"));
+      if (!py::is_class(object) && attributes.is_valid() && PyDict_CheckExact(attributes.ptr())) {
+        for (auto& item : py::dict_items(attributes)) objects_.push_back(item.second);
+      }
     }
   }
-}
+
+  const std::vector<nb::object>& objects() const { return objects_; }
+
+ private:
+  std::vector<nb::object> objects_;
+  std::unordered_set<PyObject*> seen_;
+  std::vector<nb::object> kept_;  // the members of seen_
+};
+
+// JAX may keep a function that it traces. This one is for one call, and for as long as the
+// variables that it refers to.
+struct OneRun {
+  std::shared_ptr<bool> awaited = std::make_shared<bool>(true);
+  OneRun() = default;
+  ~OneRun() { *awaited = false; }
+  OneRun(const OneRun&) = delete;
+  OneRun& operator=(const OneRun&) = delete;
+};
 
 // The Linen module inside a ToNNX runs in scopes of its own, so an unbound one may
 // be shared; others would have been adopted by the ToLinen.
@@ -45,12 +83,17 @@ bool is_inner_linen_module(nb::handle owner, nb::handle name, nb::handle value) 
          flax::is_linen_module(value) && py::get(value, py::names().scope).is_none();
 }
 
-// Takes apart what the trace must not leave behind: cycles would keep its tracers.
-void dissolve(nb::handle module) {
-  for (const nb::object& pytree : graph::pytrees_of(module)) {
-    PyDict_Clear(py::instance_dict(pytree).ptr());
+// What a capture took out of a graph. Takes that apart in the end, whatever comes of it: the trace
+// must not leave it behind, for cycles would keep its tracers.
+struct Dissolved : graph::Captured {
+  Dissolved() = default;
+  ~Dissolved() {
+    values.clear();
+    for (const nb::object& pytree : pytrees) PyDict_Clear(py::instance_dict(pytree).ptr());
   }
-}
+  Dissolved(const Dissolved&) = delete;
+  Dissolved& operator=(const Dissolved&) = delete;
+};
 
 nb::tuple those(const std::vector<nb::object>& keys, const std::vector<bool>& used) {
   nb::list chosen;
@@ -71,10 +114,19 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe, 
                                                           bool& reads_name) {
   reads_name = true;  // until the augment function has run to its end
   std::unique_ptr<ConstructionPlan> plan(new ConstructionPlan());
-  std::vector<nb::object> given;
-  add_given(recipe.args, given);
-  add_given(recipe.kwargs, given);
-  const auto trace = [&](const nb::args& keys) -> nb::object {
+  Given given;
+  given.add(recipe.args);
+  given.add(recipe.kwargs);
+  nb::list keys;
+  for (const Stream& stream : recipe.streams) {
+    if (!stream.key_type.is_valid()) continue;
+    keys.append(flax::facade().shape_dtype_struct(stream.key_type[0], stream.key_type[1]));
+  }
+  const OneRun one_run;
+  const auto trace = [&, awaited = one_run.awaited](const nb::args& keys) -> nb::object {
+    if (!std::exchange(*awaited, false)) {
+      throw InternalError("a trace of a constructor that was run before, or is over");
+    }
     nb::object rngs;
     if (recipe.takes_rngs) {
       nb::dict streams;
@@ -87,8 +139,10 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe, 
     const nb::object module = construct(recipe, rngs, &reads_name);
     nb::list outputs;
     try {
-      std::vector<nb::object> values;
-      plan->template_ = graph::Template::capture(module, given, is_inner_linen_module, values);
+      Dissolved captured;
+      plan->template_ =
+          graph::Template::capture(module, given.objects(), is_inner_linen_module, captured);
+      const std::vector<nb::object>& values = captured.values;
       for (size_t i = 0; i < values.size(); ++i) {
         plan->first_output_.push_back(nb::len(outputs));
         plan->trees_.emplace_back();
@@ -98,19 +152,12 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe, 
         plan->trees_.back() = flat[1];
       }
       plan->first_output_.push_back(nb::len(outputs));
-      values.clear();
-      dissolve(module);
     } catch (const graph::Refusal& refusal) {
       reason = refusal.what();
       return nb::tuple();
     }
     return nb::tuple(outputs);
   };
-  nb::list keys;
-  for (const Stream& stream : recipe.streams) {
-    if (!stream.key_type.is_valid()) continue;
-    keys.append(flax::facade().shape_dtype_struct(stream.key_type[0], stream.key_type[1]));
-  }
   const ContextQuestions questions;
   try {
     // What Qwix does to an operation of the constructor depends on where that stands: it asks

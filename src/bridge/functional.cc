@@ -14,8 +14,12 @@ nb::object functional_init(nb::handle self, nb::handle rngs) {
   const py::Names& n = py::names();
   nb::dict kwargs = py::to_dict(py::get(self, n.kwargs));
   if (!rngs.is_none()) kwargs[n.rngs] = rngs;
-  const nb::object module =
-      py::call(py::get(self, nb::str("module_type")), nb::tuple(py::get(self, n.args)), kwargs);
+  const nb::object type = py::get(self, nb::str("module_type"));
+  if (PyCallable_Check(type.ptr()) == 0) {
+    raise_type_error({"functional", "an NNX class", py::describe(type),
+                      "Write functional(nnx.Linear)(in_features, out_features)."});
+  }
+  const nb::object module = py::call(type, nb::tuple(py::get(self, n.args)), kwargs);
   const nb::object parts = flax::facade().split(module);
   py::set(self, nb::str("graphdef"), parts[0]);
   return parts[1];

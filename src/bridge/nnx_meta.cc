@@ -19,11 +19,14 @@ namespace {
 
 enum class Change { kAdd, kRemove };
 
+constexpr const char* kAddAxis = "NNXMeta.add_axis";
+constexpr const char* kRemoveAxis = "NNXMeta.remove_axis";
+
 std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::repr(object)); }
 
 [[noreturn]] void axis_mismatch(nb::handle expected, nb::handle names, long index,
                                 const std::string& got) {
-  raise_value_error({"NNXMeta.remove_axis",
+  raise_value_error({kRemoveAxis,
                      "the axis named " + text_of(expected) + " at index " + std::to_string(index) +
                          " of " + text_of(names),
                      got, "Use the metadata_params and the axis with which the axis was added."});
@@ -32,6 +35,11 @@ std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::repr(o
 // Index from the front of a sequence that has `size` entries after adding, or
 // before removing. Names are filled up with None where they are too few.
 size_t position_of(long index, nb::list& names, Change change) {
+  constexpr long kMostAxes = 1000;  // beyond what any array has
+  if (index > kMostAxes) {
+    raise_value_error({change == Change::kAdd ? kAddAxis : kRemoveAxis, "the index of an axis",
+                       std::to_string(index), "Pass the index at which the array has the axis."});
+  }
   const long size = static_cast<long>(nb::len(names)) + (change == Change::kAdd ? 1 : 0);
   if (index < 0) index = std::max(0L, index + size);
   const long needed = change == Change::kAdd ? index : index + 1;
@@ -70,7 +78,7 @@ nb::object changed_sharding(nb::handle sharding, long index, nb::handle name, Ch
 
 nb::object changed_box(nb::handle box, long index, nb::handle params, Change change) {
   const py::Names& n = py::names();
-  const char* call = change == Change::kAdd ? "NNXMeta.add_axis" : "NNXMeta.remove_axis";
+  const char* call = change == Change::kAdd ? kAddAxis : kRemoveAxis;
   if (!py::is_mapping(params)) {
     raise_type_error({call, "metadata_params (a mapping)", py::describe(params),
                       "Pass metadata_params={nn.PARTITION_NAME: 'axis'} to the transformation."});

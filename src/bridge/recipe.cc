@@ -18,14 +18,43 @@ namespace nnx_wrappers::bridge {
 
 namespace nb = nanobind;
 
+namespace {
+
+void check(bool is_right, const char* field, const char* expected, nb::handle got,
+           const char* remedy) {
+  if (is_right) return;
+  raise_type_error({std::string("ToLinen, ") + field, expected, py::describe(got), remedy});
+}
+
+void check_optional_function(nb::handle value, const char* field, const char* remedy) {
+  check(value.is_none() || PyCallable_Check(value.ptr()) != 0, field, "a function or None", value,
+        remedy);
+}
+
+// What Linen, whose dataclasses take anything, leaves to the first use.
+void check_fields(nb::handle args, const Recipe& recipe, nb::handle metadata_fn) {
+  const bool is_iterable = PySequence_Check(args.ptr()) != 0 || nb::hasattr(args, "__iter__");
+  check(is_iterable, "args", "a sequence", args,
+        "Write args=(...) for the positional arguments of the class.");
+  check(py::is_mapping(recipe.kwargs), "kwargs", "a mapping", recipe.kwargs,
+        "Write kwargs={...} for the keyword arguments of the class.");
+  check_optional_function(recipe.augment_fn, "nnx_module_augment_fn",
+                          "Pass a function (module, name) -> module.");
+  check_optional_function(metadata_fn, "metadata_fn", "Pass a function of a Variable.");
+}
+
+}  // namespace
+
 Recipe read_recipe(nb::handle to_linen, nb::handle scope, bool initializing) {
   const py::Names& n = py::names();
   Recipe recipe;
   recipe.interceptors = flax::qwix_interceptors();
   recipe.nnx_class = py::get(to_linen, n.nnx_class);
-  recipe.args = nb::tuple(py::get(to_linen, n.args));
+  const nb::object args = py::get(to_linen, n.args);
   recipe.kwargs = py::get(to_linen, n.kwargs);
   recipe.augment_fn = py::get(to_linen, n.nnx_module_augment_fn);
+  check_fields(args, recipe, py::get(to_linen, n.metadata_fn));
+  recipe.args = nb::tuple(args);
   recipe.name = py::get(to_linen, n.name);
   recipe.takes_rngs = !nb::cast<bool>(nb::bool_(py::get(to_linen, n.skip_rng)));
   if (!recipe.takes_rngs) return recipe;

@@ -60,7 +60,8 @@ void Replacements::put_back(const Entry& entry) {
 
 nb::dict Replacements::names() const {
   nb::dict names;
-  for (const Entry& entry : entries_) {
+  const std::vector<Entry> entries = entries_;  // a finalizer may restore them meanwhile
+  for (const Entry& entry : entries) {
     const nb::str module(entry.module_name.c_str());
     if (!names.contains(module)) names[module] = nb::list();
     nb::list listed = nb::cast<nb::list>(names[module]);

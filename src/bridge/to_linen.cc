@@ -26,6 +26,7 @@
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
+#include "py/once.h"
 
 namespace nnx_wrappers {
 
@@ -150,6 +151,19 @@ nb::object run(nb::handle module, nb::handle nnx_method, const nb::tuple& args,
   return py::call(method_of(module, nnx_method), nb::tuple(positional), kwargs);
 }
 
+// A subclass may have an `_update_variables` of its own.
+void update(nb::handle self, nb::handle module) {
+  static constinit py::Once<const nb::handle> once;  // immortal, as the class is
+  const nb::handle name = py::names().update_variables;
+  const nb::handle base = once.get(
+      [&] { return py::get(bridge::shell("ToLinen", "nnx_wrappers._to_linen"), name).release(); });
+  if (py::get(self.type(), name).is(base)) {
+    to_linen::update_variables(self, module);
+  } else {
+    py::get(self, name)(module);
+  }
+}
+
 struct Fresh {
   graph::Path path;
   nb::object to_nnx;
@@ -189,7 +203,7 @@ nb::object initialize(nb::handle self, nb::handle nnx_method, const nb::tuple& a
   UsageOfCall usage("ToLinen", recipe.nnx_class);
   usage.initializes();
   const nb::object module = construct_live(self, recipe, true);
-  to_linen::update_variables(self, module);
+  update(self, module);
   std::optional<bridge::QwixPaths> paths;
   if (recipe.interceptors.is_valid()) paths.emplace(module);
   const std::vector<Fresh> fresh = fresh_to_nnx(module);
@@ -216,11 +230,15 @@ void check_class(nb::handle nnx_class) {
                       "Write ToLinen(" + type + ", args=(...), kwargs={...}) or to_linen(" + type +
                           ", ...); Linen supplies rngs."});
   }
-  if (PyCallable_Check(nnx_class.ptr()) != 0 && !flax::is_linen_module(nnx_class)) return;
+  const bool is_linen_class =
+      py::is_class(nnx_class) && py::is_subtype(nnx_class, flax::facade().linen_module);
+  const bool is_linen = is_linen_class || flax::is_linen_module(nnx_class);
+  if (PyCallable_Check(nnx_class.ptr()) != 0 && !is_linen) return;
+  const char* remedy = is_linen_class ? "Use it as it is: it makes Linen modules."
+                       : is_linen     ? "It is a Linen module already."
+                                      : "Pass a class like nnx.Linear.";
   raise_type_error({"ToLinen", "an NNX class, or a callable that makes an NNX module",
-                    py::describe(nnx_class),
-                    flax::is_linen_module(nnx_class) ? "It is a Linen module already."
-                                                     : "Pass a class like nnx.Linear."});
+                    py::describe(nnx_class), remedy});
 }
 
 bool is_inert(nb::handle self, nb::handle name, nb::handle value) {
@@ -254,7 +272,7 @@ nb::object call(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
   std::optional<bridge::QwixPaths> paths;
   if (recipe.interceptors.is_valid()) paths.emplace(module);
   nb::object out = run(module, nnx_method, args, kwargs, usage);
-  update_variables(self, module);
+  update(self, module);
   return out;
 }
 
@@ -297,8 +315,12 @@ nb::dict partial_fields(const nb::dict& fixed, const nb::dict& given) {
 }
 
 nb::str class_name(nb::handle nnx_class) {
+  constexpr int kLongestChain = 100;  // a partial may be one of itself
   nb::object named = nb::borrow(nnx_class);
-  while (py::is_instance(named, flax::facade().partial)) named = py::get(named, py::names().func);
+  for (int step = 0; step < kLongestChain; ++step) {
+    if (!py::is_instance(named, flax::facade().partial)) break;
+    named = py::get(named, py::names().func);
+  }
   const nb::object name = py::get_optional(named, nb::str("__name__"));
   if (!name.is_valid()) {
     raise_type_error({"to_linen_class", "an NNX class, or a callable with a name",

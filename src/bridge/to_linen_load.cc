@@ -5,6 +5,7 @@
 #include "bridge/conflicts.h"
 #include "bridge/to_linen_state.h"
 #include "bridge/to_nnx_state.h"
+#include "bridge/unknown_paths.h"
 #include "bridge/variable_layout.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
@@ -26,7 +27,7 @@ namespace nb = nanobind;
 
 namespace {
 
-constexpr const char* kWhere = "ToLinen.apply";
+constexpr const char* kWhere = kApply;
 
 std::string collection_list(const std::vector<nb::object>& names) {
   std::string text;
@@ -142,62 +143,11 @@ class ToNNXState {
   std::vector<Wrapper> wrappers_;
 };
 
-[[noreturn]] void cannot_build(const graph::Path& path, const std::string& expected,
-                               const std::string& got) {
-  raise_value_error({std::string(kWhere) + ", " + graph::to_string(path), expected, got,
-                     "Remove the path from the variables."});
-}
-
-// One step down an unknown path, with an empty module where nothing is there yet.
-nb::object step_down(nb::handle current, nb::handle key, const graph::Path& path) {
-  const nb::handle module = flax::facade().nnx_module;
-  if (flax::is_variable(current)) {
-    cannot_build(path, "a module on the way", py::describe(current));
-  }
-  if (nb::isinstance<nb::dict>(current)) {
-    const nb::dict dict = nb::borrow<nb::dict>(current);
-    if (!dict.contains(key)) current[key] = module();
-    return current[key];
-  }
-  if (nb::isinstance<nb::list>(current)) {
-    if (!nb::isinstance<nb::int_>(key) || nb::cast<long>(key) < 0) {
-      cannot_build(path, "an index into a list of modules", py::describe(key));
-    }
-    const auto index = nb::cast<size_t>(key);
-    while (nb::len(current) <= index) current.attr("append")(module());
-    return current[key];
-  }
-  if (nb::isinstance<nb::tuple>(current)) {
-    const bool there = nb::isinstance<nb::int_>(key) && nb::cast<long>(key) >= 0 &&
-                       nb::cast<size_t>(key) < nb::len(current);
-    if (!there) cannot_build(path, "an element of a tuple that is there", py::describe(key));
-    return current[key];
-  }
-  const nb::str name(key);
-  nb::object next = py::get_optional(current, name);
-  if (!next.is_valid()) {
-    next = module();
-    py::set(current, name, next);
-  }
-  return next;
-}
-
 // What Qwix keeps of operations, in the wrapper's own scope, while it intercepts.
 bool is_statistic(const graph::StateTree& tree) {
   return std::ranges::all_of(tree.leaves(), [](const graph::StateLeaf& leaf) {
     return leaf.collection.equal(nb::str("quant_stats"));
   });
-}
-
-void warn_unknown(nb::handle nnx_module, const std::vector<graph::Path>& unknown) {
-  for (const graph::Path& path : unknown) {
-    nb::object current = nb::borrow(nnx_module);
-    for (size_t i = 0; i + 1 < path.size(); ++i) current = step_down(current, path[i], path);
-  }
-  const std::string text =
-      "Found unknown module paths in incoming state:" + graph::to_lines(unknown) +
-      "\nIntermediate modules have been reconstructed; the values are unused.";
-  flax::facade().warn(text, nb::arg("stacklevel") = 2);
 }
 
 }  // namespace
@@ -257,14 +207,15 @@ void load_variables(nb::handle self, nb::handle nnx_module, graph::StateTree& tr
   if (unused.empty()) return;
   ToNNXState wrappers(nnx_module);
   const bool has_statistics = flax::qwix_interceptors().is_valid();
-  std::vector<graph::Path> unknown;
+  UnknownPaths unknown(nnx_module);
   for (const auto& found : unused) {
     if (wrappers.take(found) || flax::has_submodule(self, found.path.front())) continue;
     if (has_statistics && is_statistic(*found.tree)) continue;
-    unknown.push_back(found.path);
+    unknown.add(found.path,
+                [&](nb::handle current) { return choose_value(found.path, current, *found.tree); });
   }
   wrappers.set();
-  if (!unknown.empty()) warn_unknown(nnx_module, unknown);
+  unknown.build();
 }
 
 }  // namespace nnx_wrappers::bridge

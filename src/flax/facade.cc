@@ -24,6 +24,7 @@ nb::handle look_up(const std::string& path) {
     }
     return object.release();  // immortal: see the header
   } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
     const std::string text = "nnx_wrappers needs " + path + ", which Flax " + version_of("flax") +
                              " with JAX " + version_of("jax") +
                              " does not have; install a supported pair (Flax 0.12.8 with JAX 0.10, "
@@ -50,7 +51,7 @@ bool version_at_least(const std::string& version, const std::array<int, 3>& mini
 // much of the module is missing, and users should not need to know which.
 nb::handle make_not_initialized_error(const Facade& table) {
   nb::dict body;
-  body["__module__"] = "nnx_wrappers._core";
+  body["__module__"] = "nnx_wrappers";
   body["__doc__"] = "A ToNNX was called before lazy_init made the variables of its Linen module.";
   const nb::object metaclass = nb::borrow(reinterpret_cast<PyObject*>(&PyType_Type));
   return metaclass("NotInitializedError",
@@ -168,7 +169,8 @@ std::string version_of(const char* package) {
   try {
     return nb::cast<std::string>(
         nb::module_::import_("importlib.metadata").attr("version")(package));
-  } catch (const std::exception&) {
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_ImportError)) throw;  // PackageNotFoundError is one
     return "(not installed)";
   }
 }

@@ -47,6 +47,11 @@ Flattened flatten_by_flax(nb::handle node) {
   return result;
 }
 
+nb::object auxiliary_data(nb::handle metadata) {
+  const nb::object treedef = py::get_optional(metadata, nb::str("treedef"));
+  return treedef.is_valid() ? nb::object(treedef.attr("node_data")()[1]) : nb::borrow(metadata);
+}
+
 nb::object unflatten(nb::handle impl, nb::handle pairs, nb::handle metadata) {
   return py::get(impl, py::names().unflatten)(pairs, metadata);
 }

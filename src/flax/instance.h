@@ -29,6 +29,9 @@ struct Flattened {
   nb::object metadata;
 };
 Flattened flatten_by_flax(nb::handle node);
+// What these metadata hold besides the keys and types of children: the auxiliary data of a
+// type that is registered with JAX, else the metadata themselves.
+nb::object auxiliary_data(nb::handle metadata);
 nb::object unflatten(nb::handle impl, nb::handle pairs, nb::handle metadata);
 nb::object create_empty(nb::handle impl, nb::handle metadata);
 void fill(nb::handle impl, nb::handle node, nb::handle pairs);

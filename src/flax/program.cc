@@ -57,14 +57,15 @@ std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& in
 std::vector<nb::object> evaluate_now(const nb::object& function) {
   const nb::object context = facade().compile_time_eval();
   context.attr("__enter__")();
+  std::vector<nb::object> result;
   try {
-    std::vector<nb::object> result = evaluate(function, nb::tuple());
-    context.attr("__exit__")(nb::none(), nb::none(), nb::none());
-    return result;
+    result = evaluate(function, nb::tuple());
   } catch (nb::python_error& error) {
     context.attr("__exit__")(error.type(), error.value(), error.traceback());
     throw;
   }
+  context.attr("__exit__")(nb::none(), nb::none(), nb::none());
+  return result;
 }
 
 nb::object copied_value(nb::handle value) {

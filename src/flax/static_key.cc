@@ -1,5 +1,7 @@
 #include "flax/static_key.h"
 
+#include <algorithm>
+#include <array>
 #include <initializer_list>
 #include <memory>
 #include <unordered_map>
@@ -79,6 +81,7 @@ nb::object items_key(const std::vector<py::Item>& items, Unknown unknown) {
 
 // Objects that never change and hold nothing that does.
 bool is_atomic(nb::handle object) {
+  const py::RecursionGuard guard(" while reading what a function closes over");
   PyObject* ptr = object.ptr();
   if (PyTuple_CheckExact(ptr)) {
     for (Py_ssize_t i = 0; i < PyTuple_Size(ptr); ++i) {
@@ -87,40 +90,49 @@ bool is_atomic(nb::handle object) {
     }
     return true;
   }
-  return ptr == Py_None || py::is_class(object) ||
-         is_exactly_one_of(object, {&PyBool_Type, &PyLong_Type, &PyFloat_Type, &PyUnicode_Type,
-                                    &PyBytes_Type, &PyCFunction_Type});
+  return ptr == Py_None || py::is_class(object) || py::is_free_builtin(object) ||
+         is_exactly_one_of(
+             object, {&PyBool_Type, &PyLong_Type, &PyFloat_Type, &PyUnicode_Type, &PyBytes_Type});
 }
 
-// What a function is made of: its code, its defaults, and what it closes over.
+// What a function is made of: its code, its defaults, its names and what it closes over; and
+// the attributes that it was given.
 struct FunctionParts {
   std::vector<nb::object> parts;
+  std::vector<py::Item> attributes;
   bool is_complete = true;  // false: an empty cell, the function is still being defined
   bool is_atomic = true;
 
   explicit FunctionParts(nb::handle function) {
-    const py::Names& n = py::names();
-    for (nb::handle name : {n.code_dunder, n.defaults_dunder, n.kwdefaults_dunder}) {
-      parts.push_back(py::get(function, name));
-    }
+    for (nb::handle name : named()) parts.push_back(py::get(function, name));
     for (const nb::object& cell : py::cells_of(function)) {
       parts.push_back(py::cell_contents(cell));
       is_complete = is_complete && parts.back().is_valid();
     }
+    attributes = py::dict_items(py::get(function, py::names().dict_dunder));
+    is_atomic = attributes.empty();
     for (size_t i = 1; is_complete && i < parts.size(); ++i) {
       is_atomic = is_atomic && flax::is_atomic(parts[i]);
     }
+  }
+
+  // The attributes that come first.
+  static std::array<nb::handle, 5> named() {
+    const py::Names& n = py::names();
+    return {n.code_dunder, n.defaults_dunder, n.kwdefaults_dunder, n.name_dunder,
+            n.qualname_dunder};
   }
 
   nb::object key(Unknown unknown) const {
     if (!is_complete) return {};
     nb::object keywords = nb::make_tuple();
     if (!parts[2].is_none()) keywords = items_key(py::dict_items(parts[2]), unknown);
-    const std::vector<nb::object> cells(parts.begin() + 3, parts.end());
+    const std::vector<nb::object> cells(parts.begin() + named().size(), parts.end());
     // Weak, since hashing code takes long and a weak reference does it once.
     // By identity too: equal code may belong to other globals.
     return tagged("function", {py::id(parts[0]), weak(parts[0]), keys_of(cells, unknown),
-                               static_key(parts[1], unknown), keywords});
+                               static_key(parts[1], unknown), keywords, parts[3], parts[4],
+                               items_key(attributes, unknown)});
   }
 };
 
@@ -138,13 +150,13 @@ std::vector<nb::object> remembered(const FunctionParts& all) {
 
 // True if `function` is still made of these parts.
 bool is_made_of(nb::handle function, const std::vector<nb::object>& kept) {
-  const py::Names& n = py::names();
   size_t next = 0;
-  for (nb::handle name : {n.code_dunder, n.defaults_dunder, n.kwdefaults_dunder}) {
+  for (nb::handle name : FunctionParts::named()) {
     if (!remembered(py::get(function, name)).is(kept[next++])) return false;
   }
   const std::vector<nb::object> cells = py::cells_of(function);
   if (kept.size() != next + cells.size()) return false;
+  if (PyDict_Size(py::get(function, py::names().dict_dunder).ptr()) != 0) return false;
   for (const nb::object& cell : cells) {
     const nb::object contents = py::cell_contents(cell);
     if (!contents.is_valid() || !remembered(contents).is(kept[next++])) return false;
@@ -185,8 +197,34 @@ nb::object interned(const nb::object& key) {
   return token;
 }
 
+// The functions whose keys are being made, outermost first: one may close over itself.
+class BeingMade {
+ public:
+  explicit BeingMade(nb::handle function) { stack().push_back(function.ptr()); }
+  ~BeingMade() { stack().pop_back(); }
+  BeingMade(const BeingMade&) = delete;
+  BeingMade& operator=(const BeingMade&) = delete;
+
+  // Where the function stands, or an invalid object.
+  static nb::object place_of(nb::handle function) {
+    const auto found = std::ranges::find(stack(), function.ptr());
+    return found == stack().end() ? nb::object() : nb::int_(found - stack().begin());
+  }
+
+ private:
+  // Borrowed from the frames of this thread that make the keys.
+  static std::vector<PyObject*>& stack() {
+    thread_local std::vector<PyObject*> stack;
+    return stack;
+  }
+};
+
 nb::object function_key(nb::handle function, Unknown unknown) {
   if (py::get(function, py::names().closure_dunder).is_none()) return weak(function);
+  if (const nb::object place = BeingMade::place_of(function); place.is_valid()) {
+    return tagged("function above", {place});
+  }
+  const BeingMade above(function);
   auto& known = memory().functions;
   const nb::object reference = weak(function);
   const auto found = known.find(function.ptr());
@@ -243,12 +281,14 @@ nb::object static_key(nb::handle object, Unknown unknown) {
     return tagged("dict", {items_key(py::dict_items(object), unknown)});
   }
   if (is_exactly_one_of(object, {&PyFunction_Type})) return function_key(object, unknown);
-  if (is_exactly_one_of(object, {&PyCFunction_Type})) return nb::borrow(object);
+  if (is_exactly_one_of(object, {&PyCFunction_Type})) {
+    return py::is_free_builtin(object) ? nb::borrow(object) : nb::object();
+  }
   if (is_exactly_one_of(object, {&PyMethod_Type})) {
     return tagged("method", {static_key(py::get(object, nb::str("__func__")), unknown),
                              static_key(py::get(object, py::names().self_dunder), unknown)});
   }
-  const nb::handle type = object.type();
+  const nb::object type = nb::borrow(object.type());  // held: hashing may change the object's
   if (type.is(f.partial)) {
     return tagged("partial",
                   {static_key(py::get(object, py::names().func), unknown),

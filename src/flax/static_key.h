@@ -21,7 +21,8 @@ enum class Unknown {
 //
 // Known are None, numbers, strings, bytes, enum members, dtypes, classes,
 // functions (one without a closure is itself; one with a closure is its code and
-// the keys of what it closes over), functools.partial, methods of known objects,
+// the keys of what it closes over, of its defaults and attributes), functions of C that
+// are bound to no object, functools.partial, methods of known objects,
 // tuples, lists, dicts, FrozenDict, PartitionSpec, and Linen modules by their fields (`parent` and
 // `name` left out, whether they are bound or not).
 // Classes and functions are held weakly: a key does not keep them alive, and never

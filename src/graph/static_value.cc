@@ -1,10 +1,13 @@
 #include "graph/static_value.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
 #include "flax/facade.h"
 #include "flax/node.h"
 #include "flax/variable.h"
+#include "graph/local_class.h"
 #include "py/containers.h"
 #include "py/function.h"
 #include "py/names.h"
@@ -19,14 +22,19 @@ using Shared = std::vector<nb::object>;
 
 Keeping worse(Keeping left, Keeping right) { return std::max(left, right); }
 
+// For what cannot be copied.
+Keeping all_or_nothing(Keeping parts) {
+  return parts == Keeping::kShare ? Keeping::kShare : Keeping::kRefuse;
+}
+
 Keeping of_all(const std::vector<nb::object>& values, const Shared& shared) {
   Keeping keeping = Keeping::kShare;
   for (const nb::object& value : values) keeping = worse(keeping, keeping_of(value, shared));
   return keeping;
 }
 
-// A function is code and what it closes over; a mutable thing in its closure would
-// be shared between instances.
+// A function is code, what it closes over, its defaults and its attributes; a mutable thing
+// among these would be shared between instances.
 Keeping of_function(nb::handle function, const Shared& shared) {
   std::vector<nb::object> contents;
   for (const nb::object& cell : py::cells_of(function)) {
@@ -36,7 +44,35 @@ Keeping of_function(nb::handle function, const Shared& shared) {
   if (py::assigns_to_closure(function)) return Keeping::kRefuse;
   Shared with_itself = shared;  // a function that calls itself closes over itself
   with_itself.push_back(nb::borrow(function));
-  return of_all(contents, with_itself) == Keeping::kShare ? Keeping::kShare : Keeping::kRefuse;
+  return all_or_nothing(
+      worse(of_all(contents, with_itself), keeping_of_extras(function, with_itself)));
+}
+
+// What JAX made of functions: they are inside.
+Keeping of_wrapper(nb::handle wrapper, const Shared& shared) {
+  Shared with_itself = shared;
+  with_itself.push_back(nb::borrow(wrapper));
+  std::vector<nb::object> inside;
+  for (const char* name : {"__wrapped__", "fun", "jvp", "fwd", "bwd"}) {
+    nb::object function = py::get_optional(wrapper, nb::str(name));
+    if (function.is_valid()) inside.push_back(std::move(function));
+  }
+  return all_or_nothing(of_all(inside, with_itself));
+}
+
+Keeping of_method(nb::handle method, const Shared& shared) {
+  return all_or_nothing(of_all(
+      {py::get(method, nb::str("__func__")), py::get(method, py::names().self_dunder)}, shared));
+}
+
+// The dict of keywords is the partial's own, and as constant as it.
+Keeping of_partial(nb::handle partial, const Shared& shared) {
+  std::vector<nb::object> parts{py::get(partial, py::names().func),
+                                py::get(partial, py::names().args)};
+  for (const auto& item : py::mapping_items(py::get(partial, nb::str("keywords")))) {
+    parts.push_back(item.second);
+  }
+  return all_or_nothing(of_all(parts, shared));
 }
 
 bool is_frozen_dataclass(nb::handle value) {
@@ -44,13 +80,18 @@ bool is_frozen_dataclass(nb::handle value) {
   return params.is_valid() && nb::cast<bool>(nb::bool_(py::get(params, nb::str("frozen"))));
 }
 
+// Declared fields, and what __post_init__ may have set besides.
 Keeping of_fields(nb::handle value, const Shared& shared) {
   std::vector<nb::object> fields;
+  const nb::object attributes = py::get_optional(value, py::names().dict_dunder);
+  if (attributes.is_valid()) {
+    for (const auto& item : py::mapping_items(attributes)) fields.push_back(item.second);
+  }
   const nb::object names = py::get(value, nb::str("__dataclass_fields__"));
   for (const auto& item : py::mapping_items(names)) {
     fields.push_back(py::get(value, item.first));
   }
-  return of_all(fields, shared) == Keeping::kShare ? Keeping::kShare : Keeping::kRefuse;
+  return all_or_nothing(of_all(fields, shared));
 }
 
 bool is_scalar(PyObject* ptr) {
@@ -61,8 +102,8 @@ bool is_scalar(PyObject* ptr) {
 
 bool is_immutable_type(nb::handle type) {
   const flax::Facade& f = flax::facade();
-  for (nb::handle known : {f.partition_spec, f.named_sharding, f.jit_function, f.custom_jvp,
-                           f.custom_vjp, f.ufunc, f.hashable_mapping, f.mesh, f.abstract_mesh}) {
+  for (nb::handle known :
+       {f.partition_spec, f.named_sharding, f.hashable_mapping, f.mesh, f.abstract_mesh}) {
     if (type.is(known)) return true;
   }
   return py::is_subtype(type, f.enum_type) || py::is_subtype(type, f.numpy_dtype);
@@ -74,18 +115,17 @@ Keeping keeping_of(nb::handle value, const Shared& shared) {
   const py::RecursionGuard guard(" while reading static attributes");
   const flax::Facade& f = flax::facade();
   PyObject* ptr = value.ptr();
-  if (is_scalar(ptr) || py::is_class(value) || PyCFunction_Check(ptr) != 0) {
-    // A builtin method is bound to its object.
-    if (PyCFunction_CheckExact(ptr) == 0) return Keeping::kShare;
-    const nb::object owner = py::get(value, py::names().self_dunder);
-    return owner.is_none() || PyModule_Check(owner.ptr()) ? Keeping::kShare : Keeping::kRefuse;
-  }
+  if (is_scalar(ptr) || PyModule_Check(ptr)) return Keeping::kShare;
   for (const nb::object& object : shared) {
     if (object.is(value)) return Keeping::kShare;
   }
+  if (py::is_class(value)) return is_of_one_call(value) ? Keeping::kRefuse : Keeping::kShare;
+  if (PyCFunction_Check(ptr))
+    return py::is_free_builtin(value) ? Keeping::kShare : Keeping::kRefuse;
+  if (PyMethod_Check(ptr)) return of_method(value, shared);
   if (PyTuple_CheckExact(ptr)) return of_all(py::elements(value), shared);
   if (PyFrozenSet_CheckExact(ptr)) return of_all(py::elements(value), shared);
-  if (PyList_CheckExact(ptr) || PySet_Check(ptr)) {
+  if (PyList_CheckExact(ptr) || PySet_CheckExact(ptr)) {
     return worse(Keeping::kCopy, of_all(py::elements(value), shared));
   }
   if (PyDict_CheckExact(ptr)) {
@@ -96,19 +136,17 @@ Keeping keeping_of(nb::handle value, const Shared& shared) {
     return keeping;
   }
   if (PyFunction_Check(ptr)) return of_function(value, shared);
-  const nb::handle type = value.type();
+  const nb::object type = nb::borrow(value.type());
   if (is_immutable_type(type)) return Keeping::kShare;
-  if (type.is(f.partial)) {
-    const Keeping parts = worse(keeping_of(py::get(value, py::names().func), shared),
-                                worse(keeping_of(py::get(value, py::names().args), shared),
-                                      keeping_of(py::get(value, nb::str("keywords")), shared)));
-    // The dict of keywords is the partial's own, and as constant as it.
-    return parts == Keeping::kRefuse ? Keeping::kRefuse : Keeping::kShare;
+  if (type.is(f.jit_function) || type.is(f.custom_jvp) || type.is(f.custom_vjp) ||
+      type.is(f.ufunc)) {
+    return of_wrapper(value, shared);
   }
+  if (type.is(f.partial)) return of_partial(value, shared);
   if (type.is(f.frozen_dict)) {
     std::vector<nb::object> parts;
     for (const auto& item : py::mapping_items(value)) parts.push_back(item.second);
-    return of_all(parts, shared) == Keeping::kShare ? Keeping::kShare : Keeping::kRefuse;
+    return all_or_nothing(of_all(parts, shared));
   }
   if (py::is_subtype(type, f.linen_module)) return Keeping::kRefuse;
   if (flax::kind_of(value) == flax::NodeKind::kLeaf && is_frozen_dataclass(value)) {
@@ -117,25 +155,47 @@ Keeping keeping_of(nb::handle value, const Shared& shared) {
   return Keeping::kRefuse;
 }
 
-nb::object copy_static(nb::handle value) {
+Keeping keeping_of_extras(nb::handle function, const Shared& shared) {
+  const py::Names& n = py::names();
+  std::vector<nb::object> extras{py::get(function, n.defaults_dunder)};
+  const nb::object keywords = py::get(function, n.kwdefaults_dunder);
+  if (!keywords.is_none()) {
+    for (const auto& item : py::mapping_items(keywords)) extras.push_back(item.second);
+  }
+  // Attributes of a function that a function made may be its state.
+  const std::string name = py::utf8(py::get(function, n.qualname_dunder));
+  const bool is_local = name.find(kLocals) != std::string::npos;
+  for (const auto& [key, value] : py::mapping_items(py::get(function, n.dict_dunder))) {
+    if (is_local && !key.equal(n.wrapped_dunder)) return Keeping::kRefuse;
+    extras.push_back(value);
+  }
+  return of_all(extras, shared);
+}
+
+nb::object StaticCopies::copy(nb::handle value) {
+  const py::RecursionGuard guard(" while copying static attributes");
   PyObject* ptr = value.ptr();
-  if (PyList_CheckExact(ptr)) {
-    nb::list copy;
-    for (const nb::object& element : py::elements(value)) copy.append(copy_static(element));
-    return copy;
+  const bool is_list = PyList_CheckExact(ptr) != 0;
+  const bool is_tuple = PyTuple_CheckExact(ptr) != 0;
+  const bool is_dict = PyDict_CheckExact(ptr) != 0;
+  const bool is_set = PySet_CheckExact(ptr) != 0;
+  if (!is_list && !is_tuple && !is_dict && !is_set) return nb::borrow(value);
+  const auto known = known_.find(ptr);
+  if (known != known_.end()) return known->second.copy;
+  nb::object made;
+  if (is_dict) {
+    nb::dict items;
+    for (const auto& [key, item] : py::dict_items(value)) items[key] = copy(item);
+    made = std::move(items);
+  } else if (is_set) {
+    made = value.type()(value);
+  } else {
+    nb::list elements;
+    for (const nb::object& element : py::elements(value)) elements.append(copy(element));
+    made = is_tuple ? nb::object(nb::tuple(elements)) : nb::object(std::move(elements));
   }
-  if (PyDict_CheckExact(ptr)) {
-    nb::dict copy;
-    for (const auto& [key, item] : py::dict_items(value)) copy[key] = copy_static(item);
-    return copy;
-  }
-  if (PyTuple_CheckExact(ptr)) {
-    nb::list copy;
-    for (const nb::object& element : py::elements(value)) copy.append(copy_static(element));
-    return nb::tuple(copy);
-  }
-  if (PySet_Check(ptr)) return value.type()(value);
-  return nb::borrow(value);
+  known_.emplace(ptr, Copied{nb::borrow(value), made});
+  return made;
 }
 
 }  // namespace nnx_wrappers::graph

@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <unordered_map>
 #include <vector>
 
 namespace nnx_wrappers::graph {
@@ -18,7 +19,22 @@ enum class Keeping {
 // How `value` can be kept. `shared` are objects to share whatever they are.
 Keeping keeping_of(nb::handle value, const std::vector<nb::object>& shared);
 
-// A copy for a value that is kept by copying: containers anew, contents shared.
-nb::object copy_static(nb::handle value);
+// How what a function has besides its code and its cells can be kept, all together: defaults
+// and attributes.
+Keeping keeping_of_extras(nb::handle function, const std::vector<nb::object>& shared);
+
+// Copies of values that are kept by copying: containers anew, contents shared. A container that
+// stands in several places has one copy, so one of these is used for a whole graph.
+class StaticCopies {
+ public:
+  nb::object copy(nb::handle value);
+
+ private:
+  struct Copied {
+    nb::object original;  // held: its address stays its own
+    nb::object copy;
+  };
+  std::unordered_map<PyObject*, Copied> known_;
+};
 
 }  // namespace nnx_wrappers::graph

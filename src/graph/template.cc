@@ -71,7 +71,7 @@ class Instantiation {
       case Attribute::kShared:
         return attribute.value;
       case Attribute::kCopied:
-        return copy_static(attribute.value);
+        return copies_.copy(attribute.value);
       case Attribute::kState:
         return flax::new_pytree_state(attribute.value, trace_state());
       case Attribute::kChild:
@@ -131,6 +131,7 @@ class Instantiation {
   const std::vector<Template::Node>& nodes_;
   const std::vector<nb::object>& values_;
   std::vector<nb::object> made_;
+  StaticCopies copies_;
   nb::object trace_state_;
 };
 

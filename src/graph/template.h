@@ -36,6 +36,12 @@ struct Slot {
 // says nothing: asked for static attributes (owner, name, value).
 using MayShare = std::function<bool(nb::handle owner, nb::handle name, nb::handle value)>;
 
+// What a capture took out of the graph.
+struct Captured {
+  std::vector<nb::object> values;   // those of the slots, in order; pytrees possible
+  std::vector<nb::object> pytrees;  // each nnx.Pytree of the graph, made in the present trace
+};
+
 class Template {
  public:
   Template();
@@ -43,13 +49,12 @@ class Template {
   Template(Template&&) noexcept;
   Template& operator=(Template&&) noexcept;
 
-  // Takes `root` apart. `values` receives the values of the slots, in order (pytrees
-  // possible). A closure over nodes of the graph or over arrays becomes one over those of the
-  // instance. Throws Refusal if the graph holds what cannot be kept: a static
-  // attribute of an unknown type, a bound method, a node that was not made in this
-  // trace, an array ref, a hijax variable.
+  // Takes `root` apart, which stays as it is. A closure over nodes of the graph or over arrays
+  // becomes one over those of the instance. Throws Refusal if the graph holds what cannot be
+  // kept: a static attribute of an unknown type, a bound method, a node that was not made in this
+  // trace, a list of nodes in two places, an array ref, a hijax variable.
   static Template capture(nb::handle root, const std::vector<nb::object>& shared,
-                          const MayShare& may_share, std::vector<nb::object>& values);
+                          const MayShare& may_share, Captured& captured);
 
   const std::vector<Slot>& slots() const;
 

@@ -8,6 +8,7 @@
 #include "flax/instance.h"
 #include "flax/left_behind.h"
 #include "flax/variable.h"
+#include "graph/local_class.h"
 #include "graph/static_value.h"
 #include "graph/template.h"
 #include "graph/template_node.h"
@@ -22,15 +23,18 @@ namespace nnx_wrappers::graph {
 class Capture {
  public:
   Capture(Template& made, const std::vector<nb::object>& shared, const MayShare& may_share,
-          std::vector<nb::object>& values)
-      : made_(made), shared_(shared), may_share_(may_share), values_(values) {}
+          Captured& captured)
+      : made_(made), shared_(shared), may_share_(may_share), captured_(captured) {}
 
   size_t visit(nb::handle object, flax::NodeKind kind) {
     const py::RecursionGuard guard(" while capturing an NNX module graph");
     if (flax::has_identity(kind)) {
       const auto known = seen_.find(object.ptr());
       if (known != seen_.end()) return known->second;
-      seen_.emplace(object.ptr(), made_.nodes_.size());
+      remember(object, made_.nodes_.size());
+    } else if (kind == flax::NodeKind::kList || kind == flax::NodeKind::kDict) {
+      // Flax knows no sharing of these, but who appends to the one finds it in the other.
+      if (!remember(object, made_.nodes_.size())) refuse("a list or dict in a second place");
     }
     const size_t index = made_.nodes_.size();
     made_.nodes_.emplace_back();
@@ -83,6 +87,13 @@ class Capture {
     throw Refusal(what + " at " + to_string(path_));
   }
 
+  // False if the object was seen before. Holds it: its address stays its own.
+  bool remember(nb::handle object, size_t index) {
+    const bool is_new = seen_.emplace(object.ptr(), index).second;
+    if (is_new) kept_.push_back(nb::borrow(object));
+    return is_new;
+  }
+
   size_t add_slot(nb::object type, nb::handle held) {
     const nb::object value = in_closures_ ? flax::without_left_behind(held) : nb::borrow(held);
     bool traced = false;
@@ -91,8 +102,15 @@ class Capture {
       if (flax::is_array_ref(leaf)) refuse("an array ref");
     }
     made_.slots_.push_back({path_, std::move(type), traced ? nb::object() : value, in_closures_});
-    values_.push_back(value);
+    captured_.values.push_back(value);
     return made_.slots_.size() - 1;
+  }
+
+  void require_lasting(nb::handle type) const {
+    for (const nb::object& object : shared_) {
+      if (object.is(type)) return;
+    }
+    if (is_of_one_call(type)) refuse(py::describe(type) + ", which the constructor made,");
   }
 
   void require_made_here(nb::handle trace_state) const {
@@ -101,10 +119,19 @@ class Capture {
     refuse("a module or Variable that the constructor did not make");
   }
 
+  // For the state that each nnx.Pytree has, whatever its flatten tells.
+  void require_pytree_made_here(nb::handle object) {
+    const nb::object state = py::dict_get(py::instance_dict(object), py::names().pytree_state);
+    if (!state.is_valid()) refuse("an nnx.Pytree whose constructor did not run");
+    require_made_here(py::get(state, nb::str("trace_state")));
+    if (!in_closures_) captured_.pytrees.push_back(nb::borrow(object));
+  }
+
   void variable(Template::Node& node, nb::handle object) {
     if (!flax::is_plain_variable(object)) refuse("a hijax variable");
     require_made_here(py::get(object, nb::str("_trace_state")));
     node.type = nb::borrow(object.type());
+    require_lasting(node.type);
     for (const auto& [name, value] : py::dict_items(flax::metadata(object))) {
       node.attributes.push_back(static_attribute(object, name, value));
     }
@@ -135,20 +162,21 @@ class Capture {
     const auto known = seen_.find(function.ptr());
     if (known != seen_.end()) return known->second;
     if (py::assigns_to_closure(function)) refuse("a closure that assigns to its variables");
+    if (keeping_of_extras(function, shared_) != Keeping::kShare)
+      refuse("a closure with a default or an attribute that may change");
     const size_t index = made_.nodes_.size();
-    seen_.emplace(function.ptr(), index);
+    remember(function, index);
     Template::Node node;
     node.form = Template::Node::kFunction;
     std::vector<nb::object> empty;
     made_.nodes_.emplace_back();
     for (const nb::object& cell : py::cells_of(function)) {
-      const auto [at, is_new] = seen_.emplace(cell.ptr(), made_.nodes_.size());
-      if (is_new) {
+      if (remember(cell, made_.nodes_.size())) {
+        cells_.push_back({made_.nodes_.size(), cell, path_});
         made_.nodes_.emplace_back();
         made_.nodes_.back().form = Template::Node::kCell;
-        cells_.push_back({at->second, cell, path_});
       }
-      node.attributes.push_back({{}, Attribute::kChild, {}, at->second});
+      node.attributes.push_back({{}, Attribute::kChild, {}, seen_.at(cell.ptr())});
       empty.push_back(py::empty_cell());
     }
     node.function = py::function_over(function, empty);
@@ -200,10 +228,11 @@ class Capture {
   void pytree(Template::Node& node, nb::handle object) {
     const py::Names& n = py::names();
     node.type = nb::borrow(object.type());
+    require_lasting(node.type);
+    require_pytree_made_here(object);
     const Children children = visit_children(object, node.kind);
     for (const auto& [name, value] : py::dict_items(py::instance_dict(object))) {
       if (name.is(n.pytree_state)) {
-        require_made_here(value.attr("trace_state"));
         node.attributes.push_back({name, Attribute::kState, value, 0});
       } else {
         node.attributes.push_back(attribute(object, name, value, children));
@@ -233,8 +262,13 @@ class Capture {
 
   void by_flax(Template::Node& node, nb::handle object) {
     if (object.is_none()) return;
+    if (flax::is_pytree(object)) require_pytree_made_here(object);
     const flax::Flattened flattened = flax::flatten_by_flax(object);
+    const nb::object auxiliary = flax::auxiliary_data(flattened.metadata);
+    if (keeping_of(auxiliary, shared_) != Keeping::kShare)
+      refuse(py::describe(object) + " with auxiliary data that may change");
     node.type = nb::borrow(object.type());
+    require_lasting(node.type);
     node.impl = flattened.impl;
     node.metadata = flattened.metadata;
     add_items(node, object, flattened.items);
@@ -243,9 +277,10 @@ class Capture {
   Template& made_;
   const std::vector<nb::object>& shared_;
   const MayShare& may_share_;
-  std::vector<nb::object>& values_;
+  Captured& captured_;
   Path path_;
   std::unordered_map<PyObject*, size_t> seen_;
+  std::vector<nb::object> kept_;  // the keys of seen_
   struct Cell {
     size_t node;
     nb::object object;
@@ -256,9 +291,9 @@ class Capture {
 };
 
 Template Template::capture(nb::handle root, const std::vector<nb::object>& shared,
-                           const MayShare& may_share, std::vector<nb::object>& values) {
+                           const MayShare& may_share, Captured& captured) {
   Template made;
-  Capture capture(made, shared, may_share, values);
+  Capture capture(made, shared, may_share, captured);
   capture.visit(root, flax::kind_of(root));
   capture.contents_of_cells();
   return made;

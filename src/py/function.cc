@@ -11,6 +11,12 @@ std::vector<nb::object> cells_of(nb::handle function) {
   return closure.is_none() ? std::vector<nb::object>() : elements(closure);
 }
 
+bool is_free_builtin(nb::handle object) {
+  if (object.type().ptr() != reinterpret_cast<PyObject*>(&PyCFunction_Type)) return false;
+  const nb::object owner = get(object, names().self_dunder);
+  return owner.is_none() || PyModule_Check(owner.ptr()) || is_class(owner);
+}
+
 nb::object cell_contents(nb::handle cell) {
   PyObject* contents = PyCell_Get(cell.ptr());
   if (contents == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();

@@ -12,6 +12,9 @@ namespace nb = nanobind;
 // The cells of a Python function; none if it closes over nothing.
 std::vector<nb::object> cells_of(nb::handle function);
 
+// True for a function of C that is bound to no object: one of a module or of a class.
+bool is_free_builtin(nb::handle object);
+
 // What a cell holds, or an invalid object if it is empty.
 nb::object cell_contents(nb::handle cell);
 

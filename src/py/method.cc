@@ -22,6 +22,10 @@ struct Method {
 Method* method_of(PyObject* self) { return reinterpret_cast<Method*>(self); }
 
 PyObject* replaced(PyObject* self) {
+  if (method_of(self)->base == nullptr) {
+    PyErr_SetString(PyExc_ReferenceError, "a method of a class that was collected");
+    return nullptr;
+  }
   return PyObject_GetAttr(method_of(self)->base, method_of(self)->name);
 }
 

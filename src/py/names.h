@@ -68,6 +68,7 @@ namespace nnx_wrappers::py {
   X(module_checks, "_module_checks")                \
   X(mutable_, "mutable")                            \
   X(name, "name")                                   \
+  X(name_dunder, "__name__")                        \
   X(nnx_class, "nnx_class")                         \
   X(nnx_module_augment_fn, "nnx_module_augment_fn") \
   X(out_sharding, "out_sharding")                   \
@@ -80,6 +81,8 @@ namespace nnx_wrappers::py {
   X(pytree_state, "_pytree__state")                 \
   X(path, "path")                                   \
   X(raw_value, "_raw_value")                        \
+  X(qualname_dunder, "__qualname__")                \
+  X(wrapped_dunder, "__wrapped__")                  \
   X(ref, "ref")                                     \
   X(remove_axis, "remove_axis")                     \
   X(replace, "replace")                             \
@@ -107,6 +110,7 @@ namespace nnx_wrappers::py {
   X(unflatten, "unflatten")                         \
   X(value, "value")                                 \
   X(var_metadata, "_var_metadata")                  \
+  X(update_variables, "_update_variables")          \
   X(var_type, "var_type")                           \
   X(variables, "variables")
 

@@ -1,6 +1,7 @@
 #include "py/object.h"
 
 #include "nnx_wrappers/errors.h"
+#include "py/containers.h"
 #include "py/names.h"
 #include "py/once.h"
 
@@ -23,8 +24,9 @@ nb::object get_optional(nb::handle object, nb::handle name) {
 }
 
 nb::object class_attribute(nb::handle type, nb::handle name) {
-  const nb::tuple bases = nb::borrow<nb::tuple>(get(type, nb::str("__mro__")));
-  for (nb::handle base : bases) {
+  const nb::object bases = get(type, nb::str("__mro__"));
+  if (PyTuple_Check(bases.ptr()) == 0) return {};  // a metaclass may say anything
+  for (const nb::object& base : elements(bases)) {
     const nb::object body = get(base, nb::str("__dict__"));
     const int found = PySequence_Contains(body.ptr(), name.ptr());
     if (found < 0) throw nb::python_error();
@@ -171,9 +173,10 @@ std::string type_name(nb::handle type) {
 }
 
 std::string full_name(nb::handle callable) {
+  constexpr int kLongestChain = 100;  // a partial may be one of itself
   nb::object named = nb::borrow(callable);
   try {
-    for (;;) {
+    for (int step = 0; step < kLongestChain; ++step) {
       const nb::object name = get_optional(named, nb::str("__qualname__"));
       if (name.is_valid() && nb::isinstance<nb::str>(name)) {
         const nb::object module = get_optional(named, nb::str("__module__"));

@@ -18,7 +18,10 @@ using graph::Template;
 bool share_nothing(nb::handle, nb::handle, nb::handle) { return false; }
 
 Template capture(nb::handle root, std::vector<nb::object>& values) {
-  return Template::capture(root, {}, share_nothing, values);
+  graph::Captured captured;
+  Template made = Template::capture(root, {}, share_nothing, captured);
+  values = std::move(captured.values);
+  return made;
 }
 
 // Modules as constructors make them.

@@ -68,6 +68,13 @@ DEEP = """
     with_attribute = nw.ToNNX(nn.Dense(3), rngs=nnx.Rngs(0))
     vars(with_attribute)["extra"] = nested(1, 10 * LEVELS)
 
+    tuples = ()
+    for _ in range(10 * LEVELS):
+        tuples = (tuples,)
+
+    def closing_over(value):
+        return lambda: value
+
     def constructor(argument, rngs):
         raise AssertionError
 
@@ -79,6 +86,7 @@ DEEP = """
         "apply": lambda: nw.ToLinen(Deep).apply({"params": nested(x)}, x),
         "arguments": lambda: nw.ToLinen(constructor, args=(nested(1),)).apply({}, x),
         "attribute": lambda: with_attribute.nothing,
+        "closure": lambda: nw.ToLinen(constructor, args=(closing_over(tuples),)).apply({}, x),
     }
 
     def run():
@@ -96,7 +104,10 @@ DEEP = """
     thread.start()
     thread.join()
 """
-DEEP_CASES = ["lazy_init", "init", "attributes", "variables", "apply", "arguments", "attribute"]
+DEEP_CASES = [
+    *("lazy_init", "init", "attributes", "variables", "apply", "arguments", "attribute"),
+    "closure",
+]
 
 
 def assert_all_are_too_deep(stack, cases, program=DEEP):
@@ -122,3 +133,51 @@ def test_the_interpreters_limit_may_be_lifted():
     lifted = DEEP.replace("LEVELS = 100_000", "LEVELS = 100_000; sys.setrecursionlimit(10**9)")
     assert lifted != DEEP
     assert_all_are_too_deep(0, ["attributes", "variables", "attribute"], lifted)
+
+
+def test_a_plan_may_be_used_on_a_smaller_stack_than_it_was_made_on():
+    program = """
+        import sys, threading
+        import jax, jax.numpy as jnp
+        from flax import nnx
+        import nnx_wrappers as nw
+
+        x = jnp.ones((1, 3))
+        sys.setrecursionlimit(20_000)
+
+        class Keeps(nnx.Module):
+            def __init__(self, levels, rngs):
+                self.linear = nnx.Linear(3, 3, rngs=rngs)
+                nested = 0
+                for _ in range(levels):
+                    nested = [nested]
+                object.__setattr__(self, "nested", nested)
+
+            def __call__(self, x):
+                return self.linear(x)
+
+        def run():
+            try:
+                model.apply(variables, x)
+                print("works")
+            except RecursionError:
+                print("RecursionError")
+
+        model = nw.ToLinen(Keeps, args=(int(sys.argv[1]),))
+        variables = model.init(jax.random.key(0), x)
+        model.apply(variables, x)
+        assert nw.cache_info()["plans"]["size"] == 1, nw.cache_info()
+        threading.stack_size(256 * 1024)
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    """
+    for levels, outcome in (("10", "works"), ("8000", "RecursionError")):
+        result = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program), levels],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        )
+        assert result.stdout == f"{outcome}\n", (result.returncode, result.stderr[-2000:])

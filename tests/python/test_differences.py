@@ -86,6 +86,82 @@ def test_unknown_paths_warn_and_missing_modules_are_built():
     assert seen[-1] is nnx.Module
 
 
+def test_raw_arrays_are_loaded_in_a_trace_as_outside_of_one():
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.layer = nnx.Linear(3, 3, rngs=rngs)
+            self.layer.scale = jax.random.normal(rngs.params(), (3,))
+
+        def __call__(self, x):
+            return self.layer(x) * self.layer.scale
+
+    results = []
+    for bridge in (theirs, ours):
+        model = bridge.ToLinen(Model)
+        variables = jax.tree.map(lambda leaf: leaf * 10, model.init(RNGS, X))
+        loss = lambda v, m=model: m.apply(v, X).sum()  # noqa: E731
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore" if bridge is theirs else "error")
+            traced = jax.jit(model.apply)(variables, X), jax.jit(jax.grad(loss))(variables)
+        results.append((model.apply(variables, X), jax.grad(loss)(variables), *traced))
+    assert_same(results[1], results[0])
+
+
+def test_an_unknown_path_writes_into_nothing_that_is_not_the_module_s():
+    def act(x):
+        return x
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.layer, self.act = nnx.Linear(3, 3, rngs=rngs), act
+
+        def __call__(self, x):
+            return self.act(self.layer(x))
+
+    variables = ours.ToLinen(Model).init(RNGS, X)
+    before = dict(vars(Model))
+    for name in ("act", "__class__"):
+        variables["params"][name] = {"dense": {"kernel": X}}
+        with pytest.raises(ValueError, match=rf"{name}/dense/kernel: expected a module"):
+            ours.ToLinen(Model).apply(variables, X)
+        del variables["params"][name]
+    assert vars(act) == {}
+    assert dict(vars(Model)) == before
+
+
+def test_a_subclass_may_update_the_variables_itself():
+    logs = []
+    for bridge in (theirs, ours):
+        log = []
+
+        class Mine(bridge.ToLinen):
+            def _update_variables(self, module, log=log):
+                log.append(type(module).__name__)
+                super()._update_variables(module)
+
+        model = Mine(nnx.Linear, (3, 3))
+        variables = model.init(RNGS, X)
+        log.append(model.apply(variables, X, mutable=True))
+        logs.append(log)
+    assert_same(logs[1], logs[0])
+
+
+def test_interceptors_do_not_see_the_wrapper_at_work():
+    seen = {}
+    for bridge in (theirs, ours):
+        names = seen.setdefault(bridge, [])
+
+        def note(next_fun, args, kwargs, context, names=names):
+            names.append(context.method_name)
+            return next_fun(*args, **kwargs)
+
+        model = bridge.ToLinen(nnx.Linear, (3, 3))
+        with nn.intercept_methods(note):
+            model.apply(model.init(RNGS, X), X)
+    assert seen[theirs] == ["__call__", "_update_variables"] * 2
+    assert seen[ours] == ["__call__"] * 2
+
+
 def test_to_linen_class_makes_a_class_that_works_directly():
     made = ours.to_linen_class(nnx.Linear, in_features=3)
     assert made.__name__ == "LinearToLinen"

@@ -101,6 +101,42 @@ def through_tuple():
     return model.apply({"params": {"pair": {5: {"w": jnp.ones(1)}}}})
 
 
+def through_attribute(*path):
+    class Model(nnx.Module):
+        def __init__(self):
+            self.act, self.depth, self.widths = jax.nn.initializers.ones, 3, [1, 2]
+            self.layers = nnx.data([NoCall()])
+
+        def __call__(self):
+            return 0
+
+    path = path if len(path) > 1 else (*path, "dense")
+    tree = {"params": {path[0]: {path[1]: {"w": jnp.ones(1)}}}}
+    return nw.ToLinen(Model, skip_rng=True).apply(tree)
+
+
+NONE_OF_ALL = {
+    "is_vanilla_variable": lambda: nw.is_vanilla_variable(None),
+    "to_linen_var": lambda: nw.to_linen_var(None),
+    "to_nnx_var": lambda: nw.to_nnx_var(None, None),
+    "get_col_name": lambda: nw.get_col_name(None),
+    "linen_vars_to_nnx_attrs": lambda: nw.linen_vars_to_nnx_attrs(None),
+    "nnx_attrs_to_linen_vars": lambda: nw.nnx_attrs_to_linen_vars(None),
+    "linen_rngs_dict": lambda: nw.linen_rngs_dict(None),
+    "lazy_init": lambda: nw.lazy_init(None, X),
+    "with_partitioning": lambda: nw.with_partitioning(None, ("a",)),
+    "ToNNX": lambda: nw.ToNNX(None),
+    "ToLinen": lambda: nw.ToLinen(None),
+    "to_linen_class": lambda: nw.to_linen_class(None),
+}
+
+
+@pytest.mark.parametrize("name", NONE_OF_ALL)
+def test_none_gets_the_sentence_that_any_wrong_input_gets(name):
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}: expected .*, got None\. [A-Z]"):
+        NONE_OF_ALL[name]()
+
+
 # (id, call, type of the error, pieces of its text: place, expected, got, remedy)
 CASES = [
     ("vanilla of an array", lambda: nw.is_vanilla_variable(X), TypeError,
@@ -209,6 +245,40 @@ CASES = [
      ["ToLinen.apply, kernel", "one collection", "'one', 'two'", "Pass only"]),
     ("an unknown path through a tuple", through_tuple, ValueError,
      ["ToLinen.apply, pair/5/w", "element of a tuple", "the integer 5", "Remove the path"]),
+    ("an unknown path through a function", lambda: through_attribute("act"), ValueError,
+     ["ToLinen.apply, act/dense/w", "a module on the way", "function", "Remove the path"]),
+    ("an unknown path through a number", lambda: through_attribute("depth"), ValueError,
+     ["ToLinen.apply, depth/dense/w", "a module on the way", "the integer 3", "Remove the path"]),
+    ("an unknown path through a method", lambda: through_attribute("__call__"), ValueError,
+     ["ToLinen.apply, __call__/dense/w", "a module on the way", "function", "Remove the path"]),
+    ("an unknown path through the class", lambda: through_attribute("__class__"), ValueError,
+     ["ToLinen.apply, __class__/dense/w", "a module on the way", "Remove the path"]),
+    ("an unknown path through a list that is no state", lambda: through_attribute("widths", 0),
+     ValueError, ["ToLinen.apply, widths/0/w", "a module on the way", "list", "Remove the path"]),
+    ("an unknown path far beyond a list", lambda: through_attribute("layers", 2**70), ValueError,
+     ["ToLinen.apply, layers/1180591620717411303424/w", "an index into a list", "the integer"]),
+    ("an index of an axis beyond all arrays",
+     lambda: nw.NNXMeta(nnx.Param, X, {"out_sharding": ("a",)}).remove_axis(2**62, {}), ValueError,
+     ["NNXMeta.remove_axis", "index of an axis", str(2**62), "the array"]),
+    ("plans switched by a number", lambda: nw.use_plans(1), TypeError,
+     ["use_plans", "True or False", "the integer 1", "use_plans(True)"]),
+    ("a recording switched by None", lambda: nw.record_usage(None), TypeError,
+     ["record_usage", "True or False", "None", "record_usage(True)"]),
+    ("arguments that are no sequence", lambda: nw.ToLinen(nnx.Linear, args=4).init(RNGS, X),
+     TypeError, ["ToLinen, args", "a sequence", "the integer 4", "args=(...)"]),
+    ("keyword arguments that are no mapping",
+     lambda: nw.ToLinen(nnx.Linear, kwargs=3).init(RNGS, X), TypeError,
+     ["ToLinen, kwargs", "a mapping", "the integer 3", "kwargs={...}"]),
+    ("an augment function that is none",
+     lambda: nw.ToLinen(nnx.Linear, (3, 3), nnx_module_augment_fn=3).init(RNGS, X), TypeError,
+     ["ToLinen, nnx_module_augment_fn", "a function or None", "the integer 3", "-> module"]),
+    ("a metadata function that is none",
+     lambda: nw.ToLinen(nnx.Linear, (3, 3), metadata_fn=3).init(RNGS, X), TypeError,
+     ["ToLinen, metadata_fn", "a function or None", "the integer 3", "of a Variable"]),
+    ("ToLinen of a Linen class", lambda: nw.ToLinen(nn.Dense), TypeError,
+     ["ToLinen", "NNX class", "the class Dense", "Use it as it is"]),
+    ("functional of no class", lambda: nw.functional(None)(3, 3).init(), TypeError,
+     ["functional", "an NNX class", "None", "functional(nnx.Linear)"]),
     ("an axis that is not there",
      lambda: nw.NNXMeta(nnx.Param, X, {"out_sharding": ("a", "b")}).remove_axis(
          0, {nn.PARTITION_NAME: "layers"}),

@@ -70,3 +70,23 @@ def test_a_program_ends_without_a_word(program: str) -> None:
     code = textwrap.dedent(IMPORTS) + textwrap.dedent(program)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_ctrl_c_while_flax_is_imported_stays_one():
+    program = """
+        import sys
+
+        class Interrupts:
+            def find_spec(self, name, path=None, target=None):
+                if name == "flax.nnx":
+                    raise KeyboardInterrupt
+
+        sys.meta_path.insert(0, Interrupts())
+        try:
+            import nnx_wrappers
+        except BaseException as error:
+            print(type(error).__name__)
+    """
+    code = textwrap.dedent(program)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "KeyboardInterrupt"

@@ -1,5 +1,6 @@
 """Keys of plans and conversions: what must be told apart, and code that runs in a look-up."""
 
+import dataclasses
 import functools
 import gc
 import weakref
@@ -280,3 +281,20 @@ def test_augmenting_is_part_of_the_plan():
         model = ours.ToLinen(Model, nnx_module_augment_fn=augment, name=name)
         assert_same(model.apply({}), jnp.full(3, float(len(name))))
     assert_same(ours.ToLinen(Model).apply({}), jnp.zeros(3))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    scale: float
+
+
+def test_arguments_that_are_equal_by_hash_share_a_plan():
+    class Model(nnx.Module):
+        def __init__(self, config, rngs):
+            self.text = repr(config.scale)
+
+        def __call__(self):
+            return self.text
+
+    models = [bridge.ToLinen(Model, (Config(v),)) for bridge in (theirs, ours) for v in (1, 1.0)]
+    assert [model.apply({}) for model in models] == ["1", "1.0", "1", "1"]

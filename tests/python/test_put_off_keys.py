@@ -328,8 +328,13 @@ LINEN = {
 @pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
 @pytest.mark.parametrize("make", LINEN.values(), ids=LINEN)
 def test_all_of_linen_draws_flax_s_keys(make, jit):
+    assert_alike(make, lambda m: jax.jit(step_of(m)[0])(step_of(m)[1], X) if jit else twice(m))
+
+
+@pytest.mark.parametrize("name", ["remat", "jit", "scan", "vmap"])
+def test_no_key_leaves_a_lifted_transform(name):
     with jax.checking_leaks():
-        assert_alike(make, lambda m: jax.jit(step_of(m)[0])(step_of(m)[1], X) if jit else twice(m))
+        made(ours, LINEN[name])(X)
 
 
 TRANSFORMS = {

@@ -1,0 +1,115 @@
+#include "bridge/unknown_paths.h"
+
+#include <string>
+
+#include "flax/array.h"
+#include "flax/facade.h"
+#include "flax/node.h"
+#include "nnx_wrappers/errors.h"
+#include "py/containers.h"
+#include "py/object.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+namespace {
+
+[[noreturn]] void cannot_build(const graph::Path& path, const std::string& expected,
+                               const std::string& got) {
+  raise_value_error({std::string(kApply) + ", " + graph::to_string(path), expected, got,
+                     "Remove the path from the variables."});
+}
+
+// The child with this key, or an invalid object. Numbers may be spelt as strings.
+nb::object child_of(nb::handle node, nb::handle key) {
+  const std::string text = py::utf8(key);
+  for (const flax::Child& child : flax::children_of(node, flax::kind_of(node))) {
+    if (py::utf8(child.key) == text) return child.value;
+  }
+  return {};
+}
+
+// What a node holds or inherits under this name though it is no child.
+nb::object attribute_besides(nb::handle node, nb::handle name) {
+  nb::object found = py::dict_get(py::instance_dict(node), name);
+  return found.is_valid() ? found : py::class_attribute(node.type(), name);
+}
+
+void append_to(nb::list list, nb::handle key, const graph::Path& path) {
+  constexpr Py_ssize_t kMostMissing = 1000;
+  const bool is_index = PyLong_Check(key.ptr()) != 0;
+  const Py_ssize_t index = is_index ? PyNumber_AsSsize_t(key.ptr(), nullptr) : -1;  // clipped
+  if (index < 0 || index - PyList_Size(list.ptr()) > kMostMissing) {
+    cannot_build(path, "an index into a list of modules", py::describe(key));
+  }
+  while (PyList_Size(list.ptr()) <= index) list.append(flax::facade().nnx_module());
+}
+
+// One step down an unknown path, with an empty module where nothing is there yet.
+nb::object step_down(nb::handle current, nb::handle key, const graph::Path& path) {
+  switch (flax::kind_of(current)) {
+    case flax::NodeKind::kLeaf:
+    case flax::NodeKind::kVariable:
+    case flax::NodeKind::kArrayRef:
+      cannot_build(path, "a module on the way", py::describe(current));
+    default:
+      break;
+  }
+  nb::object next = child_of(current, key);
+  if (next.is_valid()) return next;
+  switch (flax::kind_of(current)) {
+    case flax::NodeKind::kDict:
+      next = flax::facade().nnx_module();
+      current[key] = next;
+      return next;
+    case flax::NodeKind::kList:
+      append_to(nb::borrow<nb::list>(current), key, path);
+      return child_of(current, key);
+    case flax::NodeKind::kPytree:
+    case flax::NodeKind::kGraphNode: {
+      const nb::str name(key);
+      const nb::object present = attribute_besides(current, name);
+      if (present.is_valid()) cannot_build(path, "a module on the way", py::describe(present));
+      next = flax::facade().nnx_module();
+      py::set(current, name, next);
+      return next;
+    }
+    case flax::NodeKind::kTuple:
+      cannot_build(path, "an element of a tuple that is there", py::describe(key));
+    default:
+      cannot_build(path, "a part of a pytree that is there", py::describe(key));
+  }
+}
+
+}  // namespace
+
+void UnknownPaths::add(const graph::Path& path,
+                       const std::function<nb::object(nb::handle)>& choose) {
+  nb::object owner = nb::borrow(module_);
+  for (size_t i = 0; owner.is_valid() && i + 1 < path.size(); ++i) {
+    owner = child_of(owner, path[i]);
+  }
+  if (owner.is_valid() && flax::kind_of(owner) == flax::NodeKind::kPytree) {
+    const nb::object current = py::dict_get(py::instance_dict(owner), nb::str(path.back()));
+    if (current.is_valid() && flax::is_tracer(current)) {
+      flax::set_child(owner, flax::NodeKind::kPytree, path.back(), choose(current));
+      return;
+    }
+  }
+  noted_.push_back(path);
+}
+
+void UnknownPaths::build() const {
+  if (noted_.empty()) return;
+  for (const graph::Path& path : noted_) {
+    nb::object current = nb::borrow(module_);
+    for (size_t i = 0; i + 1 < path.size(); ++i) current = step_down(current, path[i], path);
+  }
+  const std::string text =
+      "Found unknown module paths in incoming state:" + graph::to_lines(noted_) +
+      "\nIntermediate modules have been reconstructed; the values are unused.";
+  flax::facade().warn(text, nb::arg("stacklevel") = 2);
+}
+
+}  // namespace nnx_wrappers::bridge

@@ -1,0 +1,69 @@
+#include "graph/local_class.h"
+
+#include <string>
+#include <vector>
+
+#include "flax/array.h"
+#include "flax/node.h"
+#include "flax/variable.h"
+#include "py/containers.h"
+#include "py/function.h"
+#include "py/names.h"
+#include "py/object.h"
+
+namespace nnx_wrappers::graph {
+
+namespace {
+
+// The functions that an attribute of a class stands for.
+std::vector<nb::object> functions_of(const nb::object& attribute) {
+  std::vector<nb::object> functions;
+  if (PyFunction_Check(attribute.ptr())) functions.push_back(attribute);
+  for (const char* name : {"__func__", "fget", "fset", "fdel", "__wrapped__"}) {
+    const nb::object inner = py::get_optional(attribute, nb::str(name));
+    if (inner.is_valid() && PyFunction_Check(inner.ptr())) functions.push_back(inner);
+  }
+  return functions;
+}
+
+bool belongs_to_a_call(const nb::object& value) {
+  if (flax::is_tracer(value)) return true;
+  nb::object trace_state;
+  if (flax::is_variable(value)) {
+    trace_state = py::get_optional(value, py::names().trace_state);
+  } else if (flax::is_pytree(value)) {
+    const nb::object state = py::dict_get(py::instance_dict(value), py::names().pytree_state);
+    if (state.is_valid()) trace_state = py::get(state, nb::str("trace_state"));
+  }
+  return trace_state.is_valid() && nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()));
+}
+
+bool holds_what_belongs_to_a_call(nb::handle type) {
+  for (const auto& item : py::mapping_items(py::get(type, py::names().dict_dunder))) {
+    if (belongs_to_a_call(item.second)) return true;
+    for (const nb::object& function : functions_of(item.second)) {
+      for (const nb::object& cell : py::cells_of(function)) {
+        const nb::object contents = py::cell_contents(cell);
+        if (contents.is_valid() && belongs_to_a_call(contents)) return true;
+      }
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+bool is_of_one_call(nb::handle type) {
+  const nb::object bases = py::get(type, nb::str("__mro__"));
+  if (PyTuple_Check(bases.ptr()) == 0) return true;
+  for (const nb::object& base : py::elements(bases)) {
+    if (!py::is_class(base)) return true;
+    const std::string name = py::utf8(py::get(base, nb::str("__qualname__")));
+    if (name.find(kLocals) == std::string::npos) continue;
+    if (name.find("__init__" + std::string(kLocals)) != std::string::npos) return true;
+    if (holds_what_belongs_to_a_call(base)) return true;
+  }
+  return false;
+}
+
+}  // namespace nnx_wrappers::graph
