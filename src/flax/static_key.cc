@@ -58,10 +58,12 @@ nb::object tagged(const char* kind, std::initializer_list<nb::object> parts) {
   return nb::tuple(key);
 }
 
+nb::object key_of(nb::handle object, Unknown unknown);
+
 nb::object keys_of(const std::vector<nb::object>& objects, Unknown unknown) {
   nb::list keys;
   for (const nb::object& object : objects) {
-    nb::object key = static_key(object, unknown);
+    nb::object key = key_of(object, unknown);
     if (!key.is_valid()) return {};
     keys.append(key);
   }
@@ -71,12 +73,16 @@ nb::object keys_of(const std::vector<nb::object>& objects, Unknown unknown) {
 nb::object items_key(const std::vector<py::Item>& items, Unknown unknown) {
   nb::list keys;
   for (const auto& [name, value] : items) {
-    nb::object name_key = static_key(name, unknown);
-    nb::object value_key = static_key(value, unknown);
+    nb::object name_key = key_of(name, unknown);
+    nb::object value_key = key_of(value, unknown);
     if (!name_key.is_valid() || !value_key.is_valid()) return {};
     keys.append(nb::make_tuple(name_key, value_key));
   }
   return nb::tuple(keys);
+}
+
+nb::object key_of_keywords(const nb::dict& keywords, Unknown unknown) {
+  return tagged("frozen", {items_key(py::dict_items(keywords), unknown)});
 }
 
 // Objects that never change and hold nothing that does.
@@ -116,8 +122,10 @@ struct FunctionParts {
     }
   }
 
+  static constexpr int kNamed = 5;
+
   // The attributes that come first.
-  static std::array<nb::handle, 5> named() {
+  static std::array<nb::handle, kNamed> named() {
     const py::Names& n = py::names();
     return {n.code_dunder, n.defaults_dunder, n.kwdefaults_dunder, n.name_dunder,
             n.qualname_dunder};
@@ -127,11 +135,11 @@ struct FunctionParts {
     if (!is_complete) return {};
     nb::object keywords = nb::make_tuple();
     if (!parts[2].is_none()) keywords = items_key(py::dict_items(parts[2]), unknown);
-    const std::vector<nb::object> cells(parts.begin() + named().size(), parts.end());
+    const std::vector<nb::object> cells(parts.begin() + kNamed, parts.end());
     // Weak, since hashing code takes long and a weak reference does it once.
     // By identity too: equal code may belong to other globals.
     return tagged("function", {py::id(parts[0]), weak(parts[0]), keys_of(cells, unknown),
-                               static_key(parts[1], unknown), keywords, parts[3], parts[4],
+                               key_of(parts[1], unknown), keywords, parts[3], parts[4],
                                items_key(attributes, unknown)});
   }
 };
@@ -205,6 +213,18 @@ class BeingMade {
   BeingMade(const BeingMade&) = delete;
   BeingMade& operator=(const BeingMade&) = delete;
 
+  // A key of its own, whatever key is being made: hashing runs user code, which may ask for one.
+  class Anew {
+   public:
+    Anew() : outer_(std::exchange(stack(), {})) {}
+    ~Anew() { stack() = std::move(outer_); }
+    Anew(const Anew&) = delete;
+    Anew& operator=(const Anew&) = delete;
+
+   private:
+    std::vector<PyObject*> outer_;
+  };
+
   // Where the function stands, or an invalid object.
   static nb::object place_of(nb::handle function) {
     const auto found = std::ranges::find(stack(), function.ptr());
@@ -251,16 +271,14 @@ nb::object linen_module_key(nb::handle module, Unknown unknown) {
   nb::list keys;
   for (const auto& [name, field] : py::mapping_items(fields)) {
     if (name.equal(n.parent) || name.equal(n.name)) continue;
-    nb::object key = static_key(py::get(module, name), unknown);
+    nb::object key = key_of(py::get(module, name), unknown);
     if (!key.is_valid()) return {};
     keys.append(nb::make_tuple(name, key));
   }
   return tagged("linen", {weak(module.type()), nb::tuple(keys)});
 }
 
-}  // namespace
-
-nb::object static_key(nb::handle object, Unknown unknown) {
+nb::object key_of(nb::handle object, Unknown unknown) {
   const py::RecursionGuard guard(" while reading static arguments");
   const Facade& f = facade();
   PyObject* ptr = object.ptr();
@@ -285,18 +303,18 @@ nb::object static_key(nb::handle object, Unknown unknown) {
     return py::is_free_builtin(object) ? nb::borrow(object) : nb::object();
   }
   if (is_exactly_one_of(object, {&PyMethod_Type})) {
-    return tagged("method", {static_key(py::get(object, nb::str("__func__")), unknown),
-                             static_key(py::get(object, py::names().self_dunder), unknown)});
+    return tagged("method", {key_of(py::get(object, nb::str("__func__")), unknown),
+                             key_of(py::get(object, py::names().self_dunder), unknown)});
   }
   const nb::object type = nb::borrow(object.type());  // held: hashing may change the object's
   if (type.is(f.partial)) {
     return tagged("partial",
-                  {static_key(py::get(object, py::names().func), unknown),
-                   static_key(py::get(object, py::names().args), unknown),
+                  {key_of(py::get(object, py::names().func), unknown),
+                   key_of(py::get(object, py::names().args), unknown),
                    items_key(py::dict_items(py::get(object, nb::str("keywords"))), unknown)});
   }
   if (type.is(f.frozen_dict))
-    return static_key_of_keywords(nb::cast<nb::dict>(level_dict(object)), unknown);
+    return key_of_keywords(nb::cast<nb::dict>(level_dict(object)), unknown);
   if (type.is(f.partition_spec) || py::is_subtype(type, f.enum_type) ||
       py::is_subtype(type, f.numpy_dtype)) {
     return nb::make_tuple(type, object);
@@ -315,6 +333,18 @@ nb::object static_key(nb::handle object, Unknown unknown) {
   return nb::make_tuple(type, object);
 }
 
+}  // namespace
+
+nb::object static_key(nb::handle object, Unknown unknown) {
+  const BeingMade::Anew anew;
+  return key_of(object, unknown);
+}
+
+nb::object static_key_of_keywords(const nb::dict& keywords, Unknown unknown) {
+  const BeingMade::Anew anew;
+  return key_of_keywords(keywords, unknown);
+}
+
 nb::object trace_context_key() {
   // Asked for all the time, and nearly always the same: comparing is cheaper than
   // hashing, which runs Python code of the enums inside.
@@ -328,10 +358,6 @@ nb::object trace_context_key() {
   const nb::object dying = std::exchange(memory().context, std::move(context));
   const nb::object dying_key = std::exchange(memory().context_key, key);
   return key;
-}
-
-nb::object static_key_of_keywords(const nb::dict& keywords, Unknown unknown) {
-  return tagged("frozen", {items_key(py::dict_items(keywords), unknown)});
 }
 
 void forget_keys() {

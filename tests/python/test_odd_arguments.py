@@ -129,3 +129,43 @@ def test_a_callable_that_wraps_itself_ends(fresh_caches):
     finally:
         nw.record_usage(False)
         nw.clear_usage()
+
+
+def test_a_key_that_is_made_while_another_is_made_is_its_own(fresh_caches):
+    class Calls(nnx.Module):
+        def __init__(self, function, rngs):
+            self.function = function
+
+        def __call__(self):
+            return self.function(0)
+
+    results = []
+
+    class Asks:
+        """Asks for the key of the function whose key is being made."""
+
+        inside = False
+
+        def __hash__(self):
+            if not Asks.inside:
+                Asks.inside = True
+                results.append(nw.ToLinen(Calls, args=(self.function,)).apply({}))
+                Asks.inside = False
+            return 1
+
+        def __eq__(self, other):
+            return type(other) is Asks
+
+    def makes(result):
+        asks = Asks()
+
+        def function(steps):
+            return (result, asks) and (result if steps == 0 else function(steps - 1))
+
+        asks.function = function
+        return function
+
+    for result in (1, 2, 3):
+        outer = nw.ToLinen(Calls, args=(makes(result),))
+        assert [outer.apply({}), *results] == [result] * (1 + len(results))
+        results.clear()
