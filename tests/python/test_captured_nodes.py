@@ -56,25 +56,14 @@ class Holds(nnx.Module):
         return x * self.table.value
 
 
-class Fresh(nnx.Module):
+class Fresh(Table):
     """Makes its Variable when it is flattened, so that it lives for a moment."""
-
-    def __init__(self, value):
-        self.value = value
 
     def _graph_node_flatten(self):
         return [("p", nnx.Param(self.value))], (type(self),)
 
     def _graph_node_set_key(self, key, value):
         object.__setattr__(self, "value", value[...])
-
-    @classmethod
-    def _graph_node_create_empty(cls, metadata):
-        return object.__new__(metadata[0])
-
-    def _graph_node_init(self, items):
-        for key, value in items:
-            self._graph_node_set_key(key, value)
 
 
 def test_a_variable_that_lives_for_a_moment_is_not_taken_for_another_at_its_address():

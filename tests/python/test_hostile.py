@@ -4,35 +4,15 @@ import gc
 import sys
 
 import jax
-import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 from flax import nnx
 
 import nnx_wrappers as nw
+from arguments import KEY, VARIABLES, WANTED, Layer, X, apply
 from oracle import assert_same, snapshot
 
-X = jnp.ones((1, 3))
-KEY = jax.random.key(0)
 ERRORS = [ValueError, KeyboardInterrupt, GeneratorExit, RecursionError]
-
-
-class Layer(nnx.Module):
-    """Takes an argument that is part of the key of its plan."""
-
-    def __init__(self, argument, rngs):
-        self.layer = nnx.Linear(3, 3, rngs=rngs)
-
-    def __call__(self, x):
-        return self.layer(x)
-
-
-VARIABLES = nw.ToLinen(Layer, args=(None,)).init(KEY, X)
-WANTED = nw.ToLinen(Layer, args=(None,)).apply(VARIABLES, X)
-
-
-def apply(argument):
-    return nw.ToLinen(Layer, args=(argument,)).apply(VARIABLES, X)
 
 
 class Argument:

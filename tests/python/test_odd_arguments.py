@@ -4,34 +4,12 @@ import collections.abc
 import functools
 import gc
 
-import jax
-import jax.numpy as jnp
 import pytest
 from flax import nnx
 
 import nnx_wrappers as nw
+from arguments import KEY, VARIABLES, WANTED, Layer, X, apply
 from oracle import assert_same
-
-X = jnp.ones((1, 3))
-KEY = jax.random.key(0)
-
-
-class Layer(nnx.Module):
-    """Takes an argument that is part of the key of its plan."""
-
-    def __init__(self, argument, rngs):
-        self.layer = nnx.Linear(3, 3, rngs=rngs)
-
-    def __call__(self, x):
-        return self.layer(x)
-
-
-VARIABLES = nw.ToLinen(Layer, args=(None,)).init(KEY, X)
-WANTED = nw.ToLinen(Layer, args=(None,)).apply(VARIABLES, X)
-
-
-def apply(argument):
-    return nw.ToLinen(Layer, args=(argument,)).apply(VARIABLES, X)
 
 
 class Rooted(collections.abc.Mapping):
