@@ -38,7 +38,7 @@ class Model(nnx.Module):
         return self.function(x)
 
 
-def assert_alike(*args: tp.Any, calls: int = 3) -> None:
+def assert_alike(*args: tp.Any, calls: int = 2) -> None:
     results = []
     for bridge in (theirs, ours):
         model = bridge.ToLinen(Model, args=args)
