@@ -153,10 +153,12 @@ nb::object run(nb::handle module, nb::handle nnx_method, const nb::tuple& args,
 
 // A subclass may have an `_update_variables` of its own.
 void update(nb::handle self, nb::handle module) {
-  static constinit py::Once<const nb::handle> once;  // immortal, as the class is
+  // Borrowed, and compared only: who held it would keep the class beyond the end of Python.
+  static constinit py::Once<const nb::handle> once;
   const nb::handle name = py::names().update_variables;
-  const nb::handle base = once.get(
-      [&] { return py::get(bridge::shell("ToLinen", "nnx_wrappers._to_linen"), name).release(); });
+  const nb::handle base = once.get([&] {
+    return nb::handle(py::get(bridge::shell("ToLinen", "nnx_wrappers._to_linen"), name).ptr());
+  });
   if (py::get(self.type(), name).is(base)) {
     to_linen::update_variables(self, module);
   } else {
