@@ -19,14 +19,15 @@ namespace {
 
 enum class Change { kAdd, kRemove };
 
-constexpr const char* kAddAxis = "NNXMeta.add_axis";
-constexpr const char* kRemoveAxis = "NNXMeta.remove_axis";
+const char* call_of(Change change) {
+  return change == Change::kAdd ? "NNXMeta.add_axis" : "NNXMeta.remove_axis";
+}
 
 std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::repr(object)); }
 
 [[noreturn]] void axis_mismatch(nb::handle expected, nb::handle names, long index,
                                 const std::string& got) {
-  raise_value_error({kRemoveAxis,
+  raise_value_error({call_of(Change::kRemove),
                      "the axis named " + text_of(expected) + " at index " + std::to_string(index) +
                          " of " + text_of(names),
                      got, "Use the metadata_params and the axis with which the axis was added."});
@@ -37,8 +38,8 @@ std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::repr(o
 size_t position_of(long index, nb::list& names, Change change) {
   constexpr long kMostAxes = 1000;  // beyond what any array has
   if (index > kMostAxes) {
-    raise_value_error({change == Change::kAdd ? kAddAxis : kRemoveAxis, "the index of an axis",
-                       std::to_string(index), "Pass the index at which the array has the axis."});
+    raise_value_error({call_of(change), "the index of an axis", std::to_string(index),
+                       "Pass the index at which the array has the axis."});
   }
   const long size = static_cast<long>(nb::len(names)) + (change == Change::kAdd ? 1 : 0);
   if (index < 0) index = std::max(0L, index + size);
@@ -78,7 +79,7 @@ nb::object changed_sharding(nb::handle sharding, long index, nb::handle name, Ch
 
 nb::object changed_box(nb::handle box, long index, nb::handle params, Change change) {
   const py::Names& n = py::names();
-  const char* call = change == Change::kAdd ? kAddAxis : kRemoveAxis;
+  const char* call = call_of(change);
   if (!py::is_mapping(params)) {
     raise_type_error({call, "metadata_params (a mapping)", py::describe(params),
                       "Pass metadata_params={nn.PARTITION_NAME: 'axis'} to the transformation."});

@@ -27,8 +27,6 @@ namespace nb = nanobind;
 
 namespace {
 
-constexpr const char* kWhere = kApply;
-
 std::string collection_list(const std::vector<nb::object>& names) {
   std::string text;
   for (const nb::object& name : names) {
@@ -46,7 +44,7 @@ nb::object pick_collection(const graph::Path& path, const nb::object& own,
   for (const nb::object& name : candidates) {
     if (own.is_valid() && own.equal(name)) return name;
   }
-  raise_value_error({std::string(kWhere) + ", " + graph::to_string(path),
+  raise_value_error({std::string(kApply) + ", " + graph::to_string(path),
                      "this path in one collection", "it in " + collection_list(candidates),
                      "Pass only the collection that the module uses."});
 }
@@ -80,7 +78,7 @@ nb::object choose_value(const graph::Path& path, nb::handle current,
       flax::is_variable(current) ? flax::stored_value(current) : nb::borrow(current);
   if (!py::is_mapping(now)) {
     raise_value_error(
-        {std::string(kWhere) + ", " + py::utf8(collection) + "/" + graph::to_string(path),
+        {std::string(kApply) + ", " + py::utf8(collection) + "/" + graph::to_string(path),
          "one value, since the module has " + py::describe(current) + " there",
          "variables below it", "Rename them, or remove them from the variables."});
   }
@@ -121,7 +119,7 @@ class ToNNXState {
     for (const Wrapper& wrapper : wrappers_) {
       if (nb::len(wrapper.variables) == 0) continue;
       set_variables(wrapper.object, wrapper.variables,
-                    std::string(kWhere) + ", " + graph::to_string(wrapper.path));
+                    std::string(kApply) + ", " + graph::to_string(wrapper.path));
     }
   }
 
@@ -157,7 +155,7 @@ graph::StateTree given_variables(nb::handle variables) {
   for (const auto& [collection, below] : py::mapping_items(flax::unfreeze(variables))) {
     tree.add_collection(collection, below);
   }
-  refuse_conflicts(tree, kWhere);
+  refuse_conflicts(tree, kApply);
   return tree;
 }
 
@@ -175,7 +173,7 @@ nb::object take_leaf(graph::StateTree& given, const graph::Path& path,
 
 void warn_missing_parameters(const std::vector<graph::Path>& paths) {
   if (paths.empty()) return;
-  const std::string text = std::string(kWhere) +
+  const std::string text = std::string(kApply) +
                            ": the variables lack parameters of the module, which get initial "
                            "values:" +
                            graph::to_lines(paths) +

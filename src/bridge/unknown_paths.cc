@@ -21,10 +21,14 @@ namespace {
                      "Remove the path from the variables."});
 }
 
-// The child with this key, or an invalid object. Numbers may be spelt as strings.
-nb::object child_of(nb::handle node, nb::handle key) {
+// The child with this key, or an invalid object: a value has none. Numbers may be spelt as strings.
+nb::object child_of(nb::handle node, flax::NodeKind kind, nb::handle key) {
+  if (kind == flax::NodeKind::kLeaf || kind == flax::NodeKind::kVariable ||
+      kind == flax::NodeKind::kArrayRef) {
+    return {};
+  }
   const std::string text = py::utf8(key);
-  for (const flax::Child& child : flax::children_of(node, flax::kind_of(node))) {
+  for (const flax::Child& child : flax::children_of(node, kind)) {
     if (py::utf8(child.key) == text) return child.value;
   }
   return {};
@@ -48,24 +52,21 @@ void append_to(nb::list list, nb::handle key, const graph::Path& path) {
 
 // One step down an unknown path, with an empty module where nothing is there yet.
 nb::object step_down(nb::handle current, nb::handle key, const graph::Path& path) {
-  switch (flax::kind_of(current)) {
+  const flax::NodeKind kind = flax::kind_of(current);
+  nb::object next = child_of(current, kind, key);
+  if (next.is_valid()) return next;
+  switch (kind) {
     case flax::NodeKind::kLeaf:
     case flax::NodeKind::kVariable:
     case flax::NodeKind::kArrayRef:
       cannot_build(path, "a module on the way", py::describe(current));
-    default:
-      break;
-  }
-  nb::object next = child_of(current, key);
-  if (next.is_valid()) return next;
-  switch (flax::kind_of(current)) {
     case flax::NodeKind::kDict:
       next = flax::facade().nnx_module();
       current[key] = next;
       return next;
     case flax::NodeKind::kList:
       append_to(nb::borrow<nb::list>(current), key, path);
-      return child_of(current, key);
+      return child_of(current, kind, key);
     case flax::NodeKind::kPytree:
     case flax::NodeKind::kGraphNode: {
       const nb::str name(key);
@@ -77,9 +78,10 @@ nb::object step_down(nb::handle current, nb::handle key, const graph::Path& path
     }
     case flax::NodeKind::kTuple:
       cannot_build(path, "an element of a tuple that is there", py::describe(key));
-    default:
+    case flax::NodeKind::kPytreeNode:
       cannot_build(path, "a part of a pytree that is there", py::describe(key));
   }
+  throw InternalError("a node of no kind");
 }
 
 }  // namespace
@@ -88,7 +90,7 @@ void UnknownPaths::add(const graph::Path& path,
                        const std::function<nb::object(nb::handle)>& choose) {
   nb::object owner = nb::borrow(module_);
   for (size_t i = 0; owner.is_valid() && i + 1 < path.size(); ++i) {
-    owner = child_of(owner, path[i]);
+    owner = child_of(owner, flax::kind_of(owner), path[i]);
   }
   if (owner.is_valid() && flax::kind_of(owner) == flax::NodeKind::kPytree) {
     const nb::object current = py::dict_get(py::instance_dict(owner), nb::str(path.back()));

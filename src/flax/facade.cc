@@ -172,6 +172,8 @@ std::string version_of(const char* package) {
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_ImportError)) throw;  // PackageNotFoundError is one
     return "(not installed)";
+  } catch (const nb::cast_error&) {  // metadata without a version
+    return "(not installed)";
   }
 }
 

@@ -101,6 +101,16 @@ def through_tuple():
     return model.apply({"params": {"pair": {5: {"w": jnp.ones(1)}}}})
 
 
+class Twice(nnx.Module):
+    """One module in two places."""
+
+    def __init__(self):
+        self.a = self.b = NoCall()
+
+    def __call__(self):
+        return 0
+
+
 def through_attribute(*path):
     class Model(nnx.Module):
         def __init__(self):
@@ -255,6 +265,9 @@ CASES = [
      ["ToLinen.apply, __class__/dense/w", "a module on the way", "Remove the path"]),
     ("an unknown path through a list that is no state", lambda: through_attribute("widths", 0),
      ValueError, ["ToLinen.apply, widths/0/w", "a module on the way", "list", "Remove the path"]),
+    ("an unknown path below a Variable in its second place",
+     lambda: nw.ToLinen(Twice, skip_rng=True).apply({"params": {"b": {"w": {"x": {"y": X}}}}}),
+     ValueError, ["ToLinen.apply, b/w/x/y", "a module on the way", "Param", "Remove the path"]),
     ("an unknown path far beyond a list", lambda: through_attribute("layers", 2**70), ValueError,
      ["ToLinen.apply, layers/1180591620717411303424/w", "an index into a list", "the integer"]),
     ("an index of an axis beyond all arrays",
