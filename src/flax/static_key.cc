@@ -58,31 +58,37 @@ nb::object tagged(const char* kind, std::initializer_list<nb::object> parts) {
   return nb::tuple(key);
 }
 
-nb::object key_of(nb::handle object, Unknown unknown);
+// One key that is being made. Hashing runs user code, which may ask for another.
+struct Making {
+  Unknown unknown;
+  std::vector<PyObject*> functions = {};  // those above, outermost first: one may hold itself
+};
 
-nb::object keys_of(const std::vector<nb::object>& objects, Unknown unknown) {
+nb::object key_of(nb::handle object, Making& making);
+
+nb::object keys_of(const std::vector<nb::object>& objects, Making& making) {
   nb::list keys;
   for (const nb::object& object : objects) {
-    nb::object key = key_of(object, unknown);
+    nb::object key = key_of(object, making);
     if (!key.is_valid()) return {};
     keys.append(key);
   }
   return nb::tuple(keys);
 }
 
-nb::object items_key(const std::vector<py::Item>& items, Unknown unknown) {
+nb::object items_key(const std::vector<py::Item>& items, Making& making) {
   nb::list keys;
   for (const auto& [name, value] : items) {
-    nb::object name_key = key_of(name, unknown);
-    nb::object value_key = key_of(value, unknown);
+    nb::object name_key = key_of(name, making);
+    nb::object value_key = key_of(value, making);
     if (!name_key.is_valid() || !value_key.is_valid()) return {};
     keys.append(nb::make_tuple(name_key, value_key));
   }
   return nb::tuple(keys);
 }
 
-nb::object key_of_keywords(const nb::dict& keywords, Unknown unknown) {
-  return tagged("frozen", {items_key(py::dict_items(keywords), unknown)});
+nb::object key_of_keywords(const nb::dict& keywords, Making& making) {
+  return tagged("frozen", {items_key(py::dict_items(keywords), making)});
 }
 
 // Objects that never change and hold nothing that does.
@@ -131,16 +137,16 @@ struct FunctionParts {
             n.qualname_dunder};
   }
 
-  nb::object key(Unknown unknown) const {
+  nb::object key(Making& making) const {
     if (!is_complete) return {};
     nb::object keywords = nb::make_tuple();
-    if (!parts[2].is_none()) keywords = items_key(py::dict_items(parts[2]), unknown);
+    if (!parts[2].is_none()) keywords = items_key(py::dict_items(parts[2]), making);
     const std::vector<nb::object> cells(parts.begin() + kNamed, parts.end());
     // Weak, since hashing code takes long and a weak reference does it once.
     // By identity too: equal code may belong to other globals.
-    return tagged("function", {py::id(parts[0]), weak(parts[0]), keys_of(cells, unknown),
-                               key_of(parts[1], unknown), keywords, parts[3], parts[4],
-                               items_key(attributes, unknown)});
+    return tagged("function", {py::id(parts[0]), weak(parts[0]), keys_of(cells, making),
+                               key_of(parts[1], making), keywords, parts[3], parts[4],
+                               items_key(attributes, making)});
   }
 };
 
@@ -205,46 +211,27 @@ nb::object interned(const nb::object& key) {
   return token;
 }
 
-// The functions whose keys are being made, outermost first: one may close over itself.
-class BeingMade {
+// While it lasts, the function counts as above those whose keys are made.
+class Above {
  public:
-  explicit BeingMade(nb::handle function) { stack().push_back(function.ptr()); }
-  ~BeingMade() { stack().pop_back(); }
-  BeingMade(const BeingMade&) = delete;
-  BeingMade& operator=(const BeingMade&) = delete;
-
-  // A key of its own, whatever key is being made: hashing runs user code, which may ask for one.
-  class Anew {
-   public:
-    Anew() : outer_(std::exchange(stack(), {})) {}
-    ~Anew() { stack() = std::move(outer_); }
-    Anew(const Anew&) = delete;
-    Anew& operator=(const Anew&) = delete;
-
-   private:
-    std::vector<PyObject*> outer_;
-  };
-
-  // Where the function stands, or an invalid object.
-  static nb::object place_of(nb::handle function) {
-    const auto found = std::ranges::find(stack(), function.ptr());
-    return found == stack().end() ? nb::object() : nb::int_(found - stack().begin());
+  Above(Making& making, nb::handle function) : making_(making) {
+    making_.functions.push_back(function.ptr());
   }
+  ~Above() { making_.functions.pop_back(); }
+  Above(const Above&) = delete;
+  Above& operator=(const Above&) = delete;
 
  private:
-  // Borrowed from the frames of this thread that make the keys.
-  static std::vector<PyObject*>& stack() {
-    thread_local std::vector<PyObject*> stack;
-    return stack;
-  }
+  Making& making_;
 };
 
-nb::object function_key(nb::handle function, Unknown unknown) {
+nb::object function_key(nb::handle function, Making& making) {
   if (py::get(function, py::names().closure_dunder).is_none()) return weak(function);
-  if (const nb::object place = BeingMade::place_of(function); place.is_valid()) {
-    return tagged("function above", {place});
+  const auto found_above = std::ranges::find(making.functions, function.ptr());
+  if (found_above != making.functions.end()) {
+    return tagged("function above", {nb::int_(found_above - making.functions.begin())});
   }
-  const BeingMade above(function);
+  const Above above(making, function);
   auto& known = memory().functions;
   const nb::object reference = weak(function);
   const auto found = known.find(function.ptr());
@@ -255,8 +242,8 @@ nb::object function_key(nb::handle function, Unknown unknown) {
     return entry->key;
   }
   FunctionParts parts(function);
-  if (!parts.is_complete || !parts.is_atomic) return parts.key(unknown);
-  nb::object key = interned(parts.key(unknown));
+  if (!parts.is_complete || !parts.is_atomic) return parts.key(making);
+  nb::object key = interned(parts.key(making));
   if (known.size() >= Memory::kMost) forget_keys();
   auto made =
       std::make_shared<const KnownFunction>(KnownFunction{reference, remembered(parts), key});
@@ -264,21 +251,22 @@ nb::object function_key(nb::handle function, Unknown unknown) {
   return key;
 }
 
-nb::object linen_module_key(nb::handle module, Unknown unknown) {
-  if (unknown == Unknown::kByHash && !py::get(module, py::names().scope).is_none()) return {};
+nb::object linen_module_key(nb::handle module, Making& making) {
+  if (making.unknown == Unknown::kByHash && !py::get(module, py::names().scope).is_none())
+    return {};
   const py::Names& n = py::names();
   const nb::object fields = py::get(module, n.dataclass_fields);
   nb::list keys;
   for (const auto& [name, field] : py::mapping_items(fields)) {
     if (name.equal(n.parent) || name.equal(n.name)) continue;
-    nb::object key = key_of(py::get(module, name), unknown);
+    nb::object key = key_of(py::get(module, name), making);
     if (!key.is_valid()) return {};
     keys.append(nb::make_tuple(name, key));
   }
   return tagged("linen", {weak(module.type()), nb::tuple(keys)});
 }
 
-nb::object key_of(nb::handle object, Unknown unknown) {
+nb::object key_of(nb::handle object, Making& making) {
   const py::RecursionGuard guard(" while reading static arguments");
   const Facade& f = facade();
   PyObject* ptr = object.ptr();
@@ -291,30 +279,30 @@ nb::object key_of(nb::handle object, Unknown unknown) {
     return nb::make_tuple(object.type(), nb::repr(object));
   }
   if (py::is_class(object)) return weak(object);
-  if (is_exactly_one_of(object, {&PyTuple_Type})) return keys_of(py::elements(object), unknown);
+  if (is_exactly_one_of(object, {&PyTuple_Type})) return keys_of(py::elements(object), making);
   if (is_exactly_one_of(object, {&PyList_Type})) {
-    return tagged("list", {keys_of(py::elements(object), unknown)});
+    return tagged("list", {keys_of(py::elements(object), making)});
   }
   if (is_exactly_one_of(object, {&PyDict_Type})) {
-    return tagged("dict", {items_key(py::dict_items(object), unknown)});
+    return tagged("dict", {items_key(py::dict_items(object), making)});
   }
-  if (is_exactly_one_of(object, {&PyFunction_Type})) return function_key(object, unknown);
+  if (is_exactly_one_of(object, {&PyFunction_Type})) return function_key(object, making);
   if (is_exactly_one_of(object, {&PyCFunction_Type})) {
     return py::is_free_builtin(object) ? nb::borrow(object) : nb::object();
   }
   if (is_exactly_one_of(object, {&PyMethod_Type})) {
-    return tagged("method", {key_of(py::get(object, nb::str("__func__")), unknown),
-                             key_of(py::get(object, py::names().self_dunder), unknown)});
+    return tagged("method", {key_of(py::get(object, nb::str("__func__")), making),
+                             key_of(py::get(object, py::names().self_dunder), making)});
   }
   const nb::object type = nb::borrow(object.type());  // held: hashing may change the object's
   if (type.is(f.partial)) {
     return tagged("partial",
-                  {key_of(py::get(object, py::names().func), unknown),
-                   key_of(py::get(object, py::names().args), unknown),
-                   items_key(py::dict_items(py::get(object, nb::str("keywords"))), unknown)});
+                  {key_of(py::get(object, py::names().func), making),
+                   key_of(py::get(object, py::names().args), making),
+                   items_key(py::dict_items(py::get(object, nb::str("keywords"))), making)});
   }
   if (type.is(f.frozen_dict))
-    return key_of_keywords(nb::cast<nb::dict>(level_dict(object)), unknown);
+    return key_of_keywords(nb::cast<nb::dict>(level_dict(object)), making);
   if (type.is(f.partition_spec) || py::is_subtype(type, f.enum_type) ||
       py::is_subtype(type, f.numpy_dtype)) {
     return nb::make_tuple(type, object);
@@ -323,8 +311,8 @@ nb::object key_of(nb::handle object, Unknown unknown) {
       type.is(f.ufunc)) {
     return weak(object);
   }
-  if (py::is_subtype(type, f.linen_module)) return linen_module_key(object, unknown);
-  if (unknown == Unknown::kRefuse || kind_of(object) != NodeKind::kLeaf) return {};
+  if (py::is_subtype(type, f.linen_module)) return linen_module_key(object, making);
+  if (making.unknown == Unknown::kRefuse || kind_of(object) != NodeKind::kLeaf) return {};
   if (PyObject_Hash(ptr) == -1) {
     if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw nb::python_error();
     PyErr_Clear();
@@ -336,13 +324,13 @@ nb::object key_of(nb::handle object, Unknown unknown) {
 }  // namespace
 
 nb::object static_key(nb::handle object, Unknown unknown) {
-  const BeingMade::Anew anew;
-  return key_of(object, unknown);
+  Making making{unknown};
+  return key_of(object, making);
 }
 
 nb::object static_key_of_keywords(const nb::dict& keywords, Unknown unknown) {
-  const BeingMade::Anew anew;
-  return key_of_keywords(keywords, unknown);
+  Making making{unknown};
+  return key_of_keywords(keywords, making);
 }
 
 nb::object trace_context_key() {
