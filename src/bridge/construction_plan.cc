@@ -1,7 +1,6 @@
 #include "bridge/construction_plan.h"
 
 #include <memory>
-#include <unordered_set>
 #include <utility>
 
 #include "bridge/context_questions.h"
@@ -15,6 +14,7 @@
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
 #include "py/function.h"
+#include "py/identity_set.h"
 #include "py/names.h"
 #include "py/object.h"
 #include "py/recursion.h"
@@ -32,8 +32,7 @@ class Given {
  public:
   void add(nb::handle object) {
     const py::RecursionGuard guard(" while reading the arguments of an NNX class");
-    if (!seen_.insert(object.ptr()).second) return;  // a mapping may hold itself
-    kept_.push_back(nb::borrow(object));
+    if (!seen_.insert(object)) return;  // a mapping may hold itself
     if (PyTuple_Check(object.ptr()) || PyList_Check(object.ptr())) {
       for (const nb::object& element : py::elements(object)) add(element);
     } else if (py::is_mapping(object)) {
@@ -62,8 +61,7 @@ class Given {
 
  private:
   std::vector<nb::object> objects_;
-  std::unordered_set<PyObject*> seen_;
-  std::vector<nb::object> kept_;  // the members of seen_
+  py::IdentitySet seen_;
 };
 
 // JAX may keep a function that it traces. This one is for one call, and for as long as the

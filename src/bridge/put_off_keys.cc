@@ -3,6 +3,7 @@
 #include "bridge/shells.h"
 #include "flax/array.h"
 #include "flax/facade.h"
+#include "flax/left_behind.h"
 #include "flax/linen.h"
 #include "flax/scope.h"
 #include "flax/streams.h"
@@ -49,7 +50,7 @@ nb::object draw(nb::handle promise, bool& is_kept) {
   if (!key.is_none()) return key;
   key = flax::facade().fold_in(py::get(promise, n.key), py::get(promise, n.count));
   const nb::object trace_state = py::get(promise, n.made_in);
-  if (nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()))) {
+  if (flax::is_present(trace_state)) {
     py::set(promise, n.drawn, key);
   } else {
     is_kept = false;

@@ -2,6 +2,8 @@
 
 #include "flax/array.h"
 #include "flax/facade.h"
+#include "flax/node.h"
+#include "flax/variable.h"
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
@@ -28,6 +30,18 @@ bool ran_inside_the_present(nb::object trace) {
 }
 
 }  // namespace
+
+nb::object trace_state_of(nb::handle object) {
+  const py::Names& n = py::names();
+  if (is_variable(object)) return py::get_optional(object, n.trace_state);
+  if (!is_pytree(object)) return {};
+  const nb::object state = py::dict_get(py::instance_dict(object), n.pytree_state);
+  return state.is_valid() ? py::get(state, nb::str("trace_state")) : nb::object();
+}
+
+bool is_present(nb::handle trace_state) {
+  return nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()));
+}
 
 bool is_left_behind(nb::handle trace_state) {
   return ran_inside_the_present(trace_of(py::get(trace_state, nb::str("jax_trace"))));

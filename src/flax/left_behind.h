@@ -1,6 +1,6 @@
-// What an inner transformation of the present trace (jax.lax.scan, nnx.vmap) leaves behind
-// when it ends: the modules and tracers of its trace, which closures may still hold. JAX
-// raises an error when such a tracer is computed with.
+// The trace that an object of NNX was made in; and what an inner transformation of the present
+// trace (jax.lax.scan, nnx.vmap) leaves behind when it ends: the modules and tracers of its trace,
+// which closures may still hold. JAX raises an error when such a tracer is computed with.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -8,6 +8,13 @@
 namespace nnx_wrappers::flax {
 
 namespace nb = nanobind;
+
+// The flax.nnx.tracers.TraceState of a Variable or an nnx.Pytree, or an invalid object: other
+// objects have none, nor has a Pytree whose constructor did not run.
+nb::object trace_state_of(nb::handle object);
+
+// True if this TraceState is that of the present trace.
+bool is_present(nb::handle trace_state);
 
 // True if the trace of this flax.nnx.tracers.TraceState ran inside the present one.
 bool is_left_behind(nb::handle trace_state);

@@ -1,9 +1,8 @@
 #include "graph/load.h"
 
-#include <unordered_set>
-
 #include "flax/variable.h"
 #include "nnx_wrappers/errors.h"
+#include "py/identity_set.h"
 #include "py/recursion.h"
 
 namespace nnx_wrappers::graph {
@@ -19,10 +18,7 @@ class Loader {
   nb::object visit(nb::handle object, flax::NodeKind kind, StateTree* given) {
     const py::RecursionGuard guard(" while loading variables into an NNX module graph");
     nb::object self = nb::borrow(object);
-    if (flax::has_identity(kind)) {
-      if (!seen_.insert(object.ptr()).second) return self;
-      kept_.push_back(self);
-    }
+    if (flax::has_identity(kind) && !seen_.insert(object)) return self;
     switch (kind) {
       case flax::NodeKind::kLeaf:
       case flax::NodeKind::kVariable:
@@ -68,8 +64,7 @@ class Loader {
 
   const Choose& choose_;
   Path path_;
-  std::unordered_set<PyObject*> seen_;
-  std::vector<nb::object> kept_;
+  py::IdentitySet seen_;
 };
 
 }  // namespace

@@ -4,8 +4,7 @@
 #include <vector>
 
 #include "flax/array.h"
-#include "flax/node.h"
-#include "flax/variable.h"
+#include "flax/left_behind.h"
 #include "py/containers.h"
 #include "py/function.h"
 #include "py/names.h"
@@ -28,14 +27,8 @@ std::vector<nb::object> functions_of(const nb::object& attribute) {
 
 bool belongs_to_a_call(const nb::object& value) {
   if (flax::is_tracer(value)) return true;
-  nb::object trace_state;
-  if (flax::is_variable(value)) {
-    trace_state = py::get_optional(value, py::names().trace_state);
-  } else if (flax::is_pytree(value)) {
-    const nb::object state = py::dict_get(py::instance_dict(value), py::names().pytree_state);
-    if (state.is_valid()) trace_state = py::get(state, nb::str("trace_state"));
-  }
-  return trace_state.is_valid() && nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()));
+  const nb::object trace_state = flax::trace_state_of(value);
+  return trace_state.is_valid() && flax::is_present(trace_state);
 }
 
 bool holds_what_belongs_to_a_call(nb::handle type) {

@@ -113,23 +113,23 @@ class Capture {
     if (is_of_one_call(type)) refuse(py::describe(type) + ", which the constructor made,");
   }
 
-  void require_made_here(nb::handle trace_state) const {
-    if (nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()))) return;
+  void require_made_here(nb::handle object) const {
+    const nb::object trace_state = flax::trace_state_of(object);
+    if (!trace_state.is_valid()) refuse(py::describe(object) + " whose constructor did not run");
+    if (flax::is_present(trace_state)) return;
     if (in_closures_ && flax::is_left_behind(trace_state)) return;
     refuse("a module or Variable that the constructor did not make");
   }
 
   // For the state that each nnx.Pytree has, whatever its flatten tells.
   void require_pytree_made_here(nb::handle object) {
-    const nb::object state = py::dict_get(py::instance_dict(object), py::names().pytree_state);
-    if (!state.is_valid()) refuse("an nnx.Pytree whose constructor did not run");
-    require_made_here(py::get(state, nb::str("trace_state")));
+    require_made_here(object);
     if (!in_closures_) captured_.pytrees.push_back(nb::borrow(object));
   }
 
   void variable(Template::Node& node, nb::handle object) {
     if (!flax::is_plain_variable(object)) refuse("a hijax variable");
-    require_made_here(py::get(object, nb::str("_trace_state")));
+    require_made_here(object);
     node.type = nb::borrow(object.type());
     require_lasting(node.type);
     for (const auto& [name, value] : py::dict_items(flax::metadata(object))) {

@@ -1,7 +1,6 @@
 #include "graph/walk.h"
 
-#include <unordered_set>
-
+#include "py/identity_set.h"
 #include "py/recursion.h"
 
 namespace nnx_wrappers::graph {
@@ -14,10 +13,7 @@ class Walk {
 
   void visit(nb::handle object, flax::NodeKind kind) {
     const py::RecursionGuard guard(" while walking an NNX module graph");
-    if (flax::has_identity(kind)) {
-      if (!seen_.insert(object.ptr()).second) return;
-      kept_.push_back(nb::borrow(object));  // an id stays unique while its object lives
-    }
+    if (flax::has_identity(kind) && !seen_.insert(object)) return;
     switch (kind) {
       case flax::NodeKind::kLeaf:
       case flax::NodeKind::kVariable:
@@ -38,8 +34,7 @@ class Walk {
  private:
   const WalkEvents& events_;
   Path path_;
-  std::unordered_set<PyObject*> seen_;
-  std::vector<nb::object> kept_;
+  py::IdentitySet seen_;
 };
 
 }  // namespace
