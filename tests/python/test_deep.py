@@ -110,16 +110,20 @@ DEEP_CASES = [
 ]
 
 
-def assert_all_are_too_deep(stack, cases, program=DEEP):
+def assert_says(wanted, program, *arguments):
     result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(stack), *cases],
+        [sys.executable, "-c", textwrap.dedent(program), *arguments],
         capture_output=True,
         text=True,
         timeout=300,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
-    wanted = "".join(f"{case}\nRecursionError\n" for case in cases)
     assert result.stdout == wanted, (result.returncode, result.stderr[-2000:])
+
+
+def assert_all_are_too_deep(stack, cases, program=DEEP):
+    wanted = "".join(f"{case}\nRecursionError\n" for case in cases)
+    assert_says(wanted, program, str(stack), *cases)
 
 
 @pytest.mark.parametrize("stack", [0, 1024] if LONG else [1024])
@@ -173,11 +177,4 @@ def test_a_plan_may_be_used_on_a_smaller_stack_than_it_was_made_on():
         thread.join()
     """
     for levels, outcome in (("10", "works"), ("8000", "RecursionError")):
-        result = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program), levels],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        )
-        assert result.stdout == f"{outcome}\n", (result.returncode, result.stderr[-2000:])
+        assert_says(f"{outcome}\n", program, levels)
