@@ -12,6 +12,8 @@ THREADED := build/sanitize-threads-$(TAG)
 SOURCES := $(shell find include src python cmake tests/cpp tests/faults tests/sanitizers -type f -not -name '*.pyc') CMakeLists.txt pyproject.toml
 CXX_FILES = $(shell find include src tests/cpp tests/faults tests/sanitizers examples/cpp -name '*.h' -o -name '*.cc')
 export JAX_PLATFORMS ?= cpu
+# Tests start Python again and again: 3 seconds to import Flax, or 11 without bytecode.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup build test test-cpp test-python test-example test-maxtext bench-maxtext \
   maxtext-setup maxtext-pytest maxtext-timing faults fuzz sanitize sanitize-threads \
@@ -48,8 +50,9 @@ test: test-cpp test-python test-example ## run every test
 test-cpp: build ## run the C++ tests
 	ctest --test-dir $(BUILD) -j 2 --output-on-failure
 
-test-python: build ## run the Python tests
-	$(PY) -m pytest -n 2 tests/python
+SHARE ?= 1/1
+test-python: build ## run the Python tests; SHARE=1/2 for half of the layers' catalogues
+	$(PY) -m pytest -n 2 --dist worksteal --share $(SHARE) tests/python
 
 test-example: build ## build and run the C++ example against the installed package
 	tools/run_example.sh $(PY) $(BUILD)/example

@@ -51,7 +51,7 @@ ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=$leaks ctest --test-dir "$build" -j 2 --
 # the compilers and shells that tests start do not free what they have at the end.
 log=log_path=$reports/report
 ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0:$log UBSAN_OPTIONS=$UBSAN_OPTIONS:$log \
-  checked -n 2 "${@:-tests/python}" || failed=$?
+  checked -n 2 --dist worksteal "${@:-tests/python}" || failed=$?
 for report in "$reports"/*; do
   [ ! -f "$report" ] || { cat "$report" >&2; failed=1; }
 done

@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -10,11 +11,36 @@ from hypothesis import settings
 from jax.experimental.compilation_cache import compilation_cache
 
 import nnx_wrappers
+import shares
 
 # Slow machines are no failures. CI draws the same examples in every run.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# What was imported stays, and JAX's caches grow: walking them took a tenth of the time.
+gc.freeze()
+gc.set_threshold(100_000, 20, 100)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--share", default="1/1", help="K/N: share K of N of the layers' catalogues")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the pairs of a case and a mode that other shares have."""
+    try:
+        share = shares.parse(config.getoption("share"))
+    except ValueError as error:
+        raise pytest.UsageError(f"--share: {error}") from None
+
+    pairs = shares.Pairs()
+    left_out = [
+        item for item in items if (pair := pairs.of(item)) and not shares.holds(share, pair)
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    dropped = set(left_out)
+    items[:] = [item for item in items if item not in dropped]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,6 +21,7 @@ pytestmark = [
 CASES = [*(case for cases in CATALOGUE.values() for case in cases), *OWN_CASES]
 
 
+@pytest.mark.shared("case", "mode")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_does_what_flax_does(case: Case, mode: str) -> None:

@@ -22,6 +22,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.shared("case", "mode")
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.__name__)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_layer_equals_flax_bridge(case: Case, mode: Mode) -> None:
