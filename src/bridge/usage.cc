@@ -24,7 +24,7 @@ Table& table() {
   return table;
 }
 
-thread_local UsageOfCall* innermost = nullptr;
+thread_local std::shared_ptr<CallClock> innermost;
 
 }  // namespace
 
@@ -37,45 +37,46 @@ void UsageRow::add(const UsageRow& other) {
   time += other.time;
 }
 
-UsageOfCall::UsageOfCall(const char* wrapper, nb::handle wrapped) : recording_(table().recording) {
-  if (!recording_) return;
+void CallClock::start() {
+  running_ = true;
+  since_ = std::chrono::steady_clock::now();
+}
+
+void CallClock::stop() {
+  if (!running_) return;
+  running_ = false;
+  time_ += std::chrono::steady_clock::now() - since_;
+}
+
+UsageOfCall::UsageOfCall(const char* wrapper, nb::handle wrapped) {
+  if (!table().recording) return;
   key_ = {wrapper, py::full_name(flax::is_linen_module(wrapped) ? wrapped.type() : wrapped)};
   counts_.calls = 1;
-  outer_ = std::exchange(innermost, this);
+  clock_ = std::make_shared<CallClock>();
+  outer_ = std::exchange(innermost, clock_);
   if (outer_ != nullptr) {
-    outer_was_running_ = outer_->running_;
+    outer_was_running_ = outer_->is_running();
     outer_->stop();
   }
-  start();
+  clock_->start();
 }
 
 UsageOfCall::~UsageOfCall() {
-  if (!recording_) return;
-  stop();
+  if (clock_ == nullptr) return;
+  clock_->stop();
+  counts_.time = clock_->time();
   table().rows[key_].add(counts_);
-  innermost = outer_;
   if (outer_was_running_) outer_->start();
+  innermost = std::move(outer_);
 }
 
 void UsageOfCall::not_planned(const std::string& reason) {
-  if (recording_) counts_.not_planned[reason] = 1;
+  if (clock_ != nullptr) counts_.not_planned[reason] = 1;
 }
 
 void UsageOfCall::plan_left_aside(const std::string& reason) {
   counts_.plans_built = counts_.plan_hits = 0;
   not_planned(reason);
-}
-
-void UsageOfCall::start() {
-  if (!recording_) return;
-  running_ = true;
-  since_ = std::chrono::steady_clock::now();
-}
-
-void UsageOfCall::stop() {
-  if (!running_) return;
-  running_ = false;
-  counts_.time += std::chrono::steady_clock::now() - since_;
 }
 
 }  // namespace nnx_wrappers::bridge

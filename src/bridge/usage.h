@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -23,9 +24,24 @@ struct UsageRow {
   void add(const UsageRow& other);
 };
 
+// The time of one call without that of the calls inside it.
+class CallClock {
+ public:
+  void start();
+  void stop();
+  [[nodiscard]] bool is_running() const { return running_; }
+  [[nodiscard]] std::chrono::steady_clock::duration time() const { return time_; }
+
+ private:
+  bool running_ = false;
+  std::chrono::steady_clock::time_point since_;
+  std::chrono::steady_clock::duration time_{};
+};
+
 // One call of a wrapper: lives on the stack while it runs, and adds what it counted to
 // the table when it ends, failed or not. Does nothing while recording is off. The
 // clock of the call around it stands still meanwhile, so that no time counts twice.
+// Where calls take turns in one thread (greenlets), times are approximate.
 class UsageOfCall {
  public:
   // `wrapped`: the NNX class, or the Linen module. Borrowed for the constructor only.
@@ -44,26 +60,27 @@ class UsageOfCall {
   // While one lives the wrapped module runs, and the clock stands still.
   class Away {
    public:
-    explicit Away(UsageOfCall& call) : call_(call) { call_.stop(); }
-    ~Away() { call_.start(); }
+    explicit Away(UsageOfCall& call) : clock_(call.clock_.get()) {
+      if (clock_ != nullptr) clock_->stop();
+    }
+    ~Away() {
+      if (clock_ != nullptr) clock_->start();
+    }
     Away(const Away&) = delete;
     Away& operator=(const Away&) = delete;
 
    private:
-    UsageOfCall& call_;
+    CallClock* clock_;
   };
 
  private:
-  void start();
-  void stop();
-
-  bool recording_;
-  bool running_ = false;
+  // Null while recording is off. On the heap: a greenlet moves the frames of calls that
+  // it interrupts elsewhere, where no pointer finds them.
+  std::shared_ptr<CallClock> clock_;
+  std::shared_ptr<CallClock> outer_;
   bool outer_was_running_ = false;
-  UsageOfCall* outer_ = nullptr;
   std::pair<std::string, std::string> key_;
   UsageRow counts_;
-  std::chrono::steady_clock::time_point since_;
 };
 
 }  // namespace nnx_wrappers::bridge

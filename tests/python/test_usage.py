@@ -3,9 +3,10 @@
 import functools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import greenlet
 import jax
 import jax.numpy as jnp
 import pytest
@@ -13,6 +14,7 @@ from flax import linen as nn
 from flax import nnx
 
 import nnx_wrappers
+from oracle import assert_same
 
 X = jnp.arange(6.0).reshape(2, 3)
 KEY = jax.random.key(0)
@@ -87,6 +89,19 @@ class Failing(nnx.Module):
     def __call__(self, x: jax.Array, fail: bool = False) -> jax.Array:
         if fail:
             raise RuntimeError("on purpose")
+        return x * self.scale
+
+
+class Pausing(nnx.Module):
+    """Lets the greenlet that began this one go on, before it ends its own call."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.scale = nnx.Param(jnp.ones(3))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        around = greenlet.getcurrent().parent
+        if around is not None:
+            around.switch()
         return x * self.scale
 
 
@@ -329,3 +344,26 @@ def test_a_constructor_that_calls_a_wrapper_counts_both() -> None:
     nnx_wrappers.ToLinen(Builds).init(KEY, X)
     assert counts(name_of(Builds)) == {"inits": 1}
     assert counts(DENSE, "ToNNX") == {"inits": 1, "calls": 1}
+
+
+def deeper(levels: int, call: Callable[[], Any]) -> Any:
+    """Calls from further down the stack of C."""
+    if levels == 0:
+        return call()
+    return functools.reduce(lambda *_: deeper(levels - 1, call), [0, 0])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_calls_that_take_turns_as_greenlets_are_each_counted(order: int) -> None:
+    """A greenlet that waits has its frames moved off the stack, and others lie there."""
+    model = nnx_wrappers.ToLinen(Pausing)
+    variables = model.init(KEY, X)
+    nnx_wrappers.clear_usage()
+    for first in range(20):
+        calls = [greenlet.greenlet(deeper) for _ in range(4)]
+        for number, call in enumerate(calls):
+            call.switch((first + 7 * number) % 23, lambda: model.apply(variables, X))
+        for call in calls[::order]:
+            assert_same(call.switch(), X)
+    assert counts(name_of(Pausing))["calls"] == 80
+    assert 0 <= row(name_of(Pausing))["seconds"] < 60
