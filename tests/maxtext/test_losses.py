@@ -10,9 +10,8 @@ MODELS = [
     training.Model(wiring, block, scan)
     for wiring, block, scan in itertools.product(training.WIRINGS, training.MODELS, (True, False))
 ]
-# One of each wiring, with both models and both ways of scanning among them.
-SHORT = {"linen-llama2-scanned", "hybrid-deepseek-unscanned", "tolinen-llama2-unscanned",
-         "bridge-deepseek-scanned"}  # fmt: skip
+# Layers as ToLinen classes, and wrappers in wrappers; both models and both ways of scanning.
+SHORT = {"linen-llama2-scanned", "hybrid-deepseek-unscanned"}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the pairs of a case and a mode that other shares have."""
+    """Leaves out what other shares have."""
     try:
         share = shares.parse(config.getoption("share"))
     except ValueError as error:
@@ -36,7 +36,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     pairs = shares.Pairs()
     left_out = [
-        item for item in items if (pair := pairs.of(item)) and not shares.holds(share, pair)
+        item
+        for item in items
+        if (pair := pairs.of(item)) is not None and not shares.holds(share, pair)
     ]
     config.hook.pytest_deselected(items=left_out)
     dropped = set(left_out)

@@ -1,5 +1,6 @@
 """A catalogue compares each case in each mode. A share is a part of the pairs with every case and
-every mode in it, so that two runs on two lines of Python can divide the work."""
+every mode in it, so that two runs on two lines of Python can divide the work. What hardly depends
+on the line is in the first share."""
 
 import re
 
@@ -14,8 +15,9 @@ def parse(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def holds(share: tuple[int, int], pair: tuple[int, int]) -> bool:
-    """Whether a share has the pair of these indices: pairs alternate as on a chessboard."""
+def holds(share: tuple[int, int], pair: tuple[int, ...]) -> bool:
+    """Whether a share has the pair of these indices: pairs alternate as on a chessboard. What has
+    no indices is in the first share."""
     which, of = share
     return sum(pair) % of == which - 1
 
@@ -26,13 +28,12 @@ class Pairs:
     def __init__(self) -> None:
         self._seen: dict[object, dict[int, int]] = {}
 
-    def of(self, item: pytest.Item) -> tuple[int, int] | None:
+    def of(self, item: pytest.Item) -> tuple[int, ...] | None:
         """The indices of a test's pair; None for a test without the marker `shared`."""
         marker = item.get_closest_marker("shared")
         if marker is None:
             return None
-        one, other = (self._index(item, name) for name in marker.args)
-        return one, other
+        return tuple(self._index(item, name) for name in marker.args)
 
     def _index(self, item: pytest.Item, name: str) -> int:
         seen = self._seen.setdefault((item.function, name), {})

@@ -36,3 +36,8 @@ def test_pairs_are_numbered_by_their_parameters(
     tests = [item for item in request.session.items if item.function is request.function]
     pairs = shares.Pairs()
     assert len({pairs.of(item) for item in tests}) == len(tests)
+
+
+def test_a_test_without_parameters_is_in_the_first_share() -> None:
+    assert shares.holds((1, 2), ())
+    assert not shares.holds((2, 2), ())
