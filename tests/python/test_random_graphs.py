@@ -3,6 +3,8 @@
 NNX_WRAPPERS_LONG=1 draws 10,000 examples of each.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -21,6 +23,14 @@ KEYS = {"params": jax.random.key(0)}
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 some = settings(max_examples=examples(40), suppress_health_check=SLOW)
 fewer = settings(max_examples=examples(20), suppress_health_check=SLOW)
+
+tried = itertools.count(1)
+
+
+def forget_programs(every: int = 200) -> None:
+    """JAX keeps each program that it compiled: 2 MB for each example, in the long form 20 GiB."""
+    if next(tried) % every == 0:
+        jax.clear_caches()
 
 
 @some
@@ -51,6 +61,7 @@ def test_a_plan_changes_nothing(spec: Spec) -> None:
             nnx_wrappers.use_plans(before)
         seen.append([describe(outs), describe(jitted)])
     assert seen[0] == seen[1] == seen[2]
+    forget_programs()
 
 
 @some
@@ -82,3 +93,4 @@ def test_linen_modules_become_those_of_flax(spec: Spec) -> None:
             states.append(describe(run(state)))
         seen.append(states)
     assert seen[1] == seen[0]
+    forget_programs()
