@@ -18,8 +18,8 @@ settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-# What was imported stays, and JAX's caches grow: walking them took a tenth of the time.
-gc.freeze()
+# JAX's caches grow: walking them again and again took a tenth of the time. (No gc.freeze: what is
+# frozen is never freed, and sanitized builds end a process that leaks.)
 gc.set_threshold(100_000, 20, 100)
 
 
