@@ -7,7 +7,8 @@ build=$2
 tidy=$(dirname "$python")/clang-tidy
 log=$build/tidy.log
 # Each file by itself, so that none needs what another one includes.
-cmake -S . -B "$build/tidy" -DCMAKE_UNITY_BUILD=OFF -DPython_EXECUTABLE="$(realpath -s "$python")" >"$log"
+cmake -S . -B "$build/tidy" -DCMAKE_UNITY_BUILD=OFF -DNNX_WRAPPERS_DEV=ON \
+  -DPython_EXECUTABLE="$(realpath -s "$python")" >"$log"
 # The commands are written for GCC, whose names of warnings Clang need not know; what is
 # deprecated in GCC's own headers is not ours.
 find src -name '*.cc' -print0 |
