@@ -35,14 +35,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         raise pytest.UsageError(f"--share: {error}") from None
 
     pairs = shares.Pairs()
-    left_out = [
-        item
-        for item in items
-        if (pair := pairs.of(item)) is not None and not shares.holds(share, pair)
-    ]
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        pair = pairs.of(item)
+        (kept if pair is None or shares.holds(share, pair) else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
-    dropped = set(left_out)
-    items[:] = [item for item in items if item not in dropped]
+    items[:] = kept
 
 
 @pytest.fixture(scope="session", autouse=True)
