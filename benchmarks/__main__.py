@@ -27,6 +27,20 @@ def timed_rows(seconds: float, only: str) -> list[report.Result]:
     return rows
 
 
+def guard_rows(seconds: float) -> list[report.Result]:
+    """What comparing 1,000 attributes adds to an apply, in microseconds."""
+    rows = []
+    for changes, what in ((False, "nothing was set"), (True, "one was set anew")):
+        many, few = contenders.guarded(1_000, changes)
+        best = measure.best_times({"many": many, "few": few}, seconds)
+        rows.append({
+            "name": f"1,000 guarded values, {what}, µs", "against": "", "goal": 10.0, "unit": "",
+            "is_ratio": False, "native": 0.0, "upstream": 0.0,
+            "ours": max(0.0, best["many"] - best["few"]) * 1e6, "floor": None,
+        })  # fmt: skip
+    return rows
+
+
 def process_rows(mebibytes: int, times: int) -> list[report.Result]:
     peak = processes.peak_memory(mebibytes)
     import_ms = processes.import_seconds(times) * 1e3
@@ -55,6 +69,7 @@ def main() -> None:
     rows = timed_rows(seconds, options.only)
     if options.only:
         return
+    rows += guard_rows(seconds)
     rows += process_rows(16 if options.short else 512, 1 if options.short else 5)
     sizes = (1, 2) if options.short else scaling.SIZES
     results = {

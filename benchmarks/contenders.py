@@ -208,6 +208,46 @@ def variables_to_attributes() -> dict[str, Contender]:
     }
 
 
+class Settings:
+    """An argument of a constructor, with many attributes."""
+
+    def __init__(self, count: int) -> None:
+        self.bias = True
+        for number in range(count):
+            setattr(self, f"value_{number}", number)
+
+
+class Configured(nnx.Module):
+    """A layer whose constructor is given settings."""
+
+    def __init__(self, settings: Settings, rngs: nnx.Rngs) -> None:
+        self.linear = nnx.Linear(*DENSE, use_bias=settings.bias, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.linear(x)
+
+
+def guarded(count: int, changes: bool) -> tuple[Contender, Contender]:
+    """An apply whose plan depends on `count` attributes; and the same with few. With `changes`
+    one of them gets another object of the same value each time, so that all are compared."""
+    x = jnp.ones((1, DENSE[0]))
+
+    def contender(settings: Settings) -> Contender:
+        model = nnx_wrappers.ToLinen(Configured, args=(settings,))
+        variables = model.init(KEYS, x)
+
+        def run() -> object:
+            if changes:
+                settings.value_0 = float("0.5")
+            return model.apply(variables, x)
+
+        settings.value_0 = 0.5
+        run()
+        return run
+
+    return contender(Settings(count)), contender(Settings(1))
+
+
 ROWS = (
     Row("trace of jit(ToLinen(model).apply)", "the native model", 1.00, trace_of_to_linen),
     Row("eager ToLinen(model).apply", "the native model", 1.03, eager_to_linen),

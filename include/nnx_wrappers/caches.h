@@ -2,15 +2,17 @@
 //
 // Construction plans: what ToLinen learnt of a constructor (the module graph without
 // values), by class, arguments, streams, JAX's trace context and Flax's
-// configuration. Shape checks: which parameters have passed Linen's check. Both are
-// bounded and belong to the process. All functions need the GIL.
+// configuration, and while everything else that the constructor has read is as it was.
+// Shape checks: which parameters have passed Linen's check, guarded in the same way. Both
+// are bounded and belong to the process. All functions need the GIL.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
 namespace nnx_wrappers {
 
-// {'plans': {'size', 'hits', 'misses', 'not_planned': {reason: recipes}},
+// {'plans': {'size', 'hits', 'misses', 'not_planned': {reason: recipes},
+//            'rebuilt': {what had changed: plans made anew}},
 //  'shape_checks': {'size', 'hits', 'misses'}}, counted since the last clear_caches.
 nanobind::dict cache_info();
 

@@ -18,6 +18,7 @@ bool record_usage(bool enabled);
 //   calls          every other call
 //   plans_built    calls that traced the constructor and used the new plan
 //   plan_hits      calls that used a plan that was there
+//   rebuilt        {what had changed: calls}, of plans_built
 //   not_planned    {reason: calls} that ran the constructor
 //   seconds        inside the bridge: what the method of the wrapped module took is left out
 nanobind::list usage();

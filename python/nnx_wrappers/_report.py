@@ -33,6 +33,9 @@ def print_report(rows: list[dict[str, tp.Any]]) -> None:
     console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 160)
     console.print(table)
     for row in rows:
+        for changed, count in row["rebuilt"].items():
+            text = f"planned anew: {row['wrapper']}({row['wrapped']}), {count} calls: {changed}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
         for reason, count in row["not_planned"].items():
             text = f"not planned: {row['wrapper']}({row['wrapped']}), {count} calls: {reason}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)

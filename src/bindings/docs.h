@@ -233,9 +233,10 @@ inline constexpr const char* kCacheInfo =
     R"(What the library remembers, counted since the last `clear_caches`.
 
 Returns:
-  `{'plans': {'size', 'hits', 'misses', 'not_planned'}, 'shape_checks': {'size',
-  'hits', 'misses'}, 'qwix_classes': {'size', 'hits', 'misses'}}`; `not_planned`
-  counts recipes without a plan by reason.
+  `{'plans': {'size', 'hits', 'misses', 'not_planned', 'rebuilt'}, 'shape_checks':
+  {'size', 'hits', 'misses'}, 'qwix_classes': {'size', 'hits', 'misses'}}`;
+  `not_planned` counts recipes without a plan by reason, `rebuilt` plans that were
+  made anew by what had changed.
 
 Example::
 
@@ -299,7 +300,7 @@ inline constexpr const char* kUsage =
 Returns:
   A dict for each wrapped class, the most seconds first: `wrapper`, `wrapped`, `inits`
   (calls that made variables), `calls` (all others), `plans_built`, `plan_hits`,
-  `not_planned` (`{reason: calls}` that ran the constructor) and `seconds` inside the
+  `rebuilt` (of `plans_built`: `{what had changed: calls}`), `not_planned` (`{reason: calls}` that ran the constructor) and `seconds` inside the
   bridge, without those of the method of the wrapped module.
 
 Example::

@@ -4,68 +4,39 @@
 #include <nanobind/nanobind.h>
 
 #include <cstddef>
-#include <map>
 #include <memory>
-#include <optional>
-#include <string>
 #include <unordered_map>
+
+#include "bridge/plan_cache.h"
+#include "graph/guard_recorder.h"
 
 namespace nnx_wrappers::bridge {
 
-// A bounded set of hashable keys. When full it forgets everything: the keys of a
-// program that runs are few, and those of one that makes new ones for ever are
-// worth nothing. Holds references to its keys; needs the GIL.
-class KeySet {
+// What Flax's shape check has passed, and what that depends on. Bounded: when full it forgets
+// everything, since the keys of a program that runs are few. Holds references to its keys; needs
+// the GIL.
+class ShapeChecks {
  public:
-  bool contains(nanobind::handle key);
-  void add(nanobind::handle key);
-  void clear();
-
-  size_t size() const;
-  size_t hits() const { return hits_; }
-  size_t misses() const { return misses_; }
-
- private:
-  static constexpr size_t kLargest = 8192;
-  nanobind::dict keys_;
-  size_t hits_ = 0;
-  size_t misses_ = 0;
-};
-
-class ConstructionPlan;
-
-// Plans by the key of their recipe; where there can be none, the reason. Bounded in
-// the same way.
-class PlanCache {
- public:
-  struct Entry {
-    std::shared_ptr<const ConstructionPlan> plan;  // null: not planned
-    std::string reason;
-    bool reads_name = false;        // the entry to use has the name in its key
-    nanobind::object interceptors;  // alive, so that the ids in the key stay theirs
+  enum class Known {
+    kPassed,    // and nothing has changed since
+    kUnknown,   // to be checked, and recorded
+    kNeverKept  // to be checked each time
   };
 
-  // Both may run user code (__hash__, __eq__), which may clear the cache meanwhile.
-  std::optional<Entry> find(nanobind::handle key);
-  void add(nanobind::handle key, Entry entry);
+  // Runs user code (`__hash__`, `__eq__`) of the key, which may clear the cache.
+  Known find(nanobind::handle key);
+  void add(nanobind::handle key, graph::Dependences dependences);
   void clear();
-
-  // Counts a recipe that has no key.
-  void note_unkeyable(const std::string& reason) { ++unkeyable_[reason]; }
-
-  // How many recipes there are no plans for, by reason.
-  std::map<std::string, size_t> not_planned() const;
 
   size_t size() const { return entries_.size(); }
   size_t hits() const { return hits_; }
   size_t misses() const { return misses_; }
 
  private:
-  static constexpr size_t kLargest = 512;
+  static constexpr size_t kLargest = 8192;
   nanobind::dict ids_;  // key -> id of its entry
-  std::unordered_map<size_t, Entry> entries_;
-  size_t next_id_ = 0;  // no id is used twice
-  std::map<std::string, size_t> unkeyable_;
+  std::unordered_map<size_t, std::shared_ptr<const graph::GuardSet>> entries_;  // null: never kept
+  size_t next_id_ = 0;
   size_t hits_ = 0;
   size_t misses_ = 0;
 };
@@ -95,7 +66,7 @@ class Caches {
   // The caches of this process; they live as long as the interpreter.
   static Caches& get();
 
-  KeySet& passed_shape_checks() { return passed_shape_checks_; }
+  ShapeChecks& shape_checks() { return shape_checks_; }
   PlanCache& plans() { return plans_; }
   ClassCache& qwix_classes() { return qwix_classes_; }
 
@@ -109,7 +80,7 @@ class Caches {
   Caches();
 
   bool plans_enabled_;
-  KeySet passed_shape_checks_;
+  ShapeChecks shape_checks_;
   PlanCache plans_;
   ClassCache qwix_classes_;
 };

@@ -108,10 +108,12 @@ bool is_integer_or_key(nb::handle aval) {
 
 }  // namespace
 
-std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe, std::string& reason,
-                                                          bool& reads_name) {
-  reads_name = true;  // until the augment function has run to its end
+ConstructionPlan::Built ConstructionPlan::build(const Recipe& recipe) {
   std::unique_ptr<ConstructionPlan> plan(new ConstructionPlan());
+  std::string reason;
+  graph::Dependences dependences;
+  graph::GuardRecorder recorder;
+  add_roots(recipe, recorder);
   Given given;
   given.add(recipe.args);
   given.add(recipe.kwargs);
@@ -134,7 +136,9 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe, 
       }
       rngs = py::call(flax::facade().rngs, nb::tuple(), streams);
     }
-    const nb::object module = construct(recipe, rngs, &reads_name);
+    recorder.start();
+    const nb::object module = construct(recipe, rngs);
+    dependences = recorder.finish();
     nb::list outputs;
     try {
       Dissolved captured;
@@ -169,7 +173,7 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe, 
   }
   if (reason.empty()) reason = flax::unsound(plan->program_);
   if (reason.empty() && questions.asked()) reason = "a constructor that asks about Linen's context";
-  if (!reason.empty()) return nullptr;
+  if (!reason.empty()) return {nullptr, {nullptr, reason, false}};
   plan->prepare_hidden_values();
   for (const graph::Slot& slot : plan->template_.slots()) {
     const bool is_state = slot.type.is_valid() && !slot.is_hidden;
@@ -180,7 +184,7 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::build(const Recipe& recipe, 
   for (const nb::object& aval : flax::output_avals(plan->program_)) {
     plan->is_exact_.push_back(is_integer_or_key(aval));
   }
-  return plan;
+  return {std::move(plan), std::move(dependences)};
 }
 
 void ConstructionPlan::prepare_hidden_values() {
@@ -193,8 +197,7 @@ void ConstructionPlan::prepare_hidden_values() {
       needed[output] = any = true;
   }
   if (!any) return;
-  flax::Pruned pruned = flax::prune(program_, needed);
-  hidden_ = {flax::as_function(pruned.program), std::move(pruned.used_inputs), {}};
+  hidden_ = part_in_steps(needed);
 }
 
 // Operation by operation in the present trace, as the constructor would do it: whoever
@@ -218,6 +221,11 @@ nb::object ConstructionPlan::value_from(const std::vector<nb::object>& outputs, 
   for (size_t output = first_output_[slot]; output < first_output_[slot + 1]; ++output)
     leaves.append(outputs.at(next++));
   return trees_[slot].attr("unflatten")(leaves);
+}
+
+ConstructionPlan::Part ConstructionPlan::part_in_steps(const std::vector<bool>& needed) const {
+  flax::Pruned pruned = flax::prune(program_, needed);
+  return {flax::as_function(pruned.program), std::move(pruned.used_inputs), {}};
 }
 
 std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
@@ -259,11 +267,11 @@ ConstructionPlan::Made ConstructionPlan::instantiate(const Recipe& recipe, nb::h
                                                      nb::handle variables) const {
   std::vector<nb::object> values(template_.slots().size());
   if (!layout_->take(variables, values)) return {};
-  return finish(recipe, scope, values);
+  return finish(recipe, scope, values, false);
 }
 
 ConstructionPlan::Made ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
-                                                     graph::StateTree& given) const {
+                                                     graph::StateTree& given, bool in_steps) const {
   const auto& slots = template_.slots();
   std::vector<nb::object> values;
   values.reserve(slots.size());
@@ -271,12 +279,13 @@ ConstructionPlan::Made ConstructionPlan::instantiate(const Recipe& recipe, nb::h
     values.push_back(slots[i].is_hidden ? nb::object()
                                         : take_leaf(given, slots[i].path, collections_[i]));
   }
-  return finish(recipe, scope, values);
+  return finish(recipe, scope, values, in_steps);
 }
 
 // Fills in the values that nobody gave, and makes the module.
 ConstructionPlan::Made ConstructionPlan::finish(const Recipe& recipe, nb::handle scope,
-                                                std::vector<nb::object>& values) const {
+                                                std::vector<nb::object>& values,
+                                                bool in_steps) const {
   const py::Names& n = py::names();
   const auto& slots = template_.slots();
   std::vector<bool> needed(is_exact_.size(), false);
@@ -291,11 +300,12 @@ ConstructionPlan::Made ConstructionPlan::finish(const Recipe& recipe, nb::handle
     }
     if (slots[i].is_hidden) continue;
     for (size_t output = first_output_[i]; output < first_output_[i + 1]; ++output) {
-      if (!is_exact_[output]) return {};
+      if (!is_exact_[output] && !in_steps) return {};
       needed[output] = true;
     }
   }
-  const std::shared_ptr<const Part> part = part_for(needed);
+  const std::shared_ptr<const Part> part =
+      in_steps ? std::make_shared<const Part>(part_in_steps(needed)) : part_for(needed);
   const std::vector<nb::object> keys = draw_keys(recipe, scope, *part);
   add_hidden_values(keys, values);
   const std::vector<nb::object> outputs =

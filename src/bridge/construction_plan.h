@@ -7,12 +7,11 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <string>
-#include <string_view>
 #include <vector>
 
 #include "bridge/recipe.h"
 #include "bridge/variable_layout.h"
+#include "graph/guard_recorder.h"
 #include "graph/state_tree.h"
 #include "graph/template.h"
 
@@ -20,13 +19,19 @@ namespace nnx_wrappers::bridge {
 
 class ConstructionPlan {
  public:
-  // Traces the constructor. Returns a plan, or the reason why there can be none: the
-  // constructor needs concrete values, has effects, holds tracers of an outer trace,
-  // keeps static attributes of unknown mutable types, or asks where it stands in
-  // Linen. A BaseException that is no Exception passes through.
-  // `reads_name`: whether the augment function may have looked at the name of the module.
-  static std::unique_ptr<ConstructionPlan> build(const Recipe& recipe, std::string& reason,
-                                                 bool& reads_name);
+  // What a run of the constructor gave.
+  struct Built {
+    // Null if there can be none: the constructor needs concrete values, has effects, holds tracers
+    // of an outer trace, keeps static attributes of unknown mutable types, or asks where it stands
+    // in Linen.
+    std::unique_ptr<ConstructionPlan> plan;
+    // What the plan holds for. Without guards it is that of one call: what the constructor read may
+    // be another the next time.
+    graph::Dependences dependences;
+  };
+
+  // Traces the constructor. A BaseException that is no Exception passes through.
+  static Built build(const Recipe& recipe);
 
   // What `instantiate` makes.
   struct Made {
@@ -42,8 +47,10 @@ class ConstructionPlan {
 
   // The same for any variables: what is taken from `given` is marked as used there. No
   // module, with nothing drawn, if the program would have to compute floating-point values: XLA may
-  // fuse them otherwise than the constructor's own steps, and then the last bits differ.
-  Made instantiate(const Recipe& recipe, nanobind::handle scope, graph::StateTree& given) const;
+  // fuse them otherwise than the constructor's own steps, and then the last bits differ. With
+  // `in_steps` they are computed as the constructor does it, operation by operation.
+  Made instantiate(const Recipe& recipe, nanobind::handle scope, graph::StateTree& given,
+                   bool in_steps) const;
 
  private:
   // A part of the program: the outputs that one set of missing values needs.
@@ -54,8 +61,8 @@ class ConstructionPlan {
   };
 
   ConstructionPlan() = default;
-  Made finish(const Recipe& recipe, nanobind::handle scope,
-              std::vector<nanobind::object>& values) const;
+  Made finish(const Recipe& recipe, nanobind::handle scope, std::vector<nanobind::object>& values,
+              bool in_steps) const;
   void prepare_hidden_values();
   void add_hidden_values(const std::vector<nanobind::object>& keys,
                          std::vector<nanobind::object>& values) const;
@@ -63,6 +70,7 @@ class ConstructionPlan {
   nanobind::object value_from(const std::vector<nanobind::object>& outputs, size_t& next,
                               size_t slot) const;
   std::shared_ptr<const Part> part_for(const std::vector<bool>& needed) const;
+  Part part_in_steps(const std::vector<bool>& needed) const;
   // One key for each input of the program that the part or the hidden values use; the other
   // streams' counters advance.
   std::vector<nanobind::object> draw_keys(const Recipe& recipe, nanobind::handle scope,

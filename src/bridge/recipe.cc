@@ -1,7 +1,5 @@
 #include "bridge/recipe.h"
 
-#include <optional>
-
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"
@@ -9,7 +7,6 @@
 #include "flax/scope.h"
 #include "flax/static_key.h"
 #include "nnx_wrappers/errors.h"
-#include "py/argument_watch.h"
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
@@ -69,17 +66,11 @@ Recipe read_recipe(nb::handle to_linen, nb::handle scope, bool initializing) {
   return recipe;
 }
 
-nb::object construct(const Recipe& recipe, const nb::object& rngs, bool* reads_name) {
+nb::object construct(const Recipe& recipe, const nb::object& rngs) {
   nb::dict kwargs = py::to_dict(recipe.kwargs);
   if (rngs.is_valid()) kwargs[py::names().rngs] = rngs;
   nb::object module = py::call(recipe.nnx_class, recipe.args, kwargs);
-  if (reads_name != nullptr) *reads_name = false;
-  if (!recipe.augment_fn.is_none()) {
-    std::optional<py::ArgumentWatch> watch;
-    if (reads_name != nullptr) watch.emplace(recipe.augment_fn, 1);
-    module = recipe.augment_fn(module, recipe.name);
-    if (watch) *reads_name = watch->was_read();
-  }
+  if (!recipe.augment_fn.is_none()) module = recipe.augment_fn(module, recipe.name);
   const flax::NodeKind kind = flax::kind_of(module);
   if (kind == flax::NodeKind::kLeaf || kind == flax::NodeKind::kVariable ||
       kind == flax::NodeKind::kArrayRef || module.is_none()) {
@@ -90,31 +81,55 @@ nb::object construct(const Recipe& recipe, const nb::object& rngs, bool* reads_n
   return module;
 }
 
+namespace {
+
+// Without what the wrapper gives in its place.
+nb::object given_keywords(const Recipe& recipe) {
+  if (!recipe.takes_rngs || !py::contains(recipe.kwargs, py::names().rngs)) return recipe.kwargs;
+  nb::dict others = py::to_dict(recipe.kwargs);
+  py::remove(others, py::names().rngs);
+  return others;
+}
+
+// The names of the positional parameters of the constructor, as far as they are easily known.
+std::vector<std::string> parameter_names(nb::handle nnx_class) {
+  std::vector<std::string> names;
+  if (!py::is_class(nnx_class)) return names;
+  const nb::handle init = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(nnx_class.ptr()),
+                                         py::names().init_dunder.ptr());
+  if (!init.is_valid() || PyFunction_Check(init.ptr()) == 0) return names;
+  const nb::object code = py::get(init, py::names().code_dunder);
+  const auto count = nb::cast<size_t>(code.attr("co_argcount"));
+  for (const nb::object& name : py::elements(code.attr("co_varnames"))) {
+    if (names.size() == count) break;
+    names.push_back(py::utf8(name));
+  }
+  if (!names.empty()) names.erase(names.begin());  // self
+  return names;
+}
+
+}  // namespace
+
 nb::object recipe_key(const Recipe& recipe, std::string& reason) {
   const flax::Facade& f = flax::facade();
-  nb::object kwargs = recipe.kwargs;
-  if (recipe.takes_rngs && py::contains(kwargs, py::names().rngs)) {
-    nb::dict others = py::to_dict(kwargs);
-    py::remove(others, py::names().rngs);
-    kwargs = others;
-  }
   nb::list key;
   const auto add = [&](nb::handle value, const char* what) {
-    nb::object part = flax::static_key(value, flax::Unknown::kByHash);
+    nb::object part = flax::static_key(value, flax::Unknown::kByIdentity);
     if (!part.is_valid()) {
-      reason = std::string(what) + " that cannot be hashed";
+      reason = std::string(what) + " that cannot be compared";
       return false;
     }
     key.append(part);
     return true;
   };
   if (!add(recipe.nnx_class, "a class") || !add(recipe.args, "arguments") ||
-      !add(kwargs, "keyword arguments") || !add(recipe.augment_fn, "an augment function") ||
+      !add(given_keywords(recipe), "keyword arguments") ||
+      !add(recipe.augment_fn, "an augment function") ||
       !add(f.logical_axis_rules(), "logical axis rules")) {
     return {};
   }
-  const nb::object init = py::get_optional(recipe.nnx_class, py::names().init_dunder);
-  if (init.is_valid()) key.append(init);
+  // An augment function may do something else for each name.
+  if (!recipe.augment_fn.is_none()) key.append(recipe.name);
   key.append(nb::bool_(recipe.takes_rngs));
   for (const Stream& stream : recipe.streams) {
     key.append(stream.name);
@@ -130,8 +145,24 @@ nb::object recipe_key(const Recipe& recipe, std::string& reason) {
   return nb::tuple(key);
 }
 
-nb::object key_with_name(nb::handle key, const Recipe& recipe) {
-  return nb::make_tuple(key, recipe.name);
+void add_roots(const Recipe& recipe, graph::GuardRecorder& recorder) {
+  const auto add = [&](nb::handle given, const std::string& path) {
+    for (const nb::object& root : flax::known_by_identity(given)) {
+      recorder.add_root(root, py::is_class(root) ? py::type_name(root) : path);
+    }
+  };
+  add(recipe.nnx_class, py::full_name(recipe.nnx_class));
+  add(recipe.augment_fn, "nnx_module_augment_fn");
+  const std::vector<std::string> names = parameter_names(recipe.nnx_class);
+  size_t position = 0;
+  for (const nb::object& argument : py::elements(recipe.args)) {
+    const bool is_named = position < names.size();
+    add(argument, is_named ? names[position] : "args[" + std::to_string(position) + "]");
+    ++position;
+  }
+  for (const auto& [name, value] : py::mapping_items(given_keywords(recipe))) {
+    add(value, py::utf8(name));
+  }
 }
 
 }  // namespace nnx_wrappers::bridge

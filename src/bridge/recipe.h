@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "graph/guard_recorder.h"
+
 namespace nnx_wrappers::bridge {
 
 // One RNG stream that the constructor is given.
@@ -30,18 +32,17 @@ struct Recipe {
 Recipe read_recipe(nanobind::handle to_linen, nanobind::handle scope, bool initializing);
 
 // Runs the constructor and the augment function. `rngs` is an nnx.Rngs, or invalid
-// if the class takes none. `reads_name`, if given, says whether the augment function may
-// have looked at the name.
-nanobind::object construct(const Recipe& recipe, const nanobind::object& rngs,
-                           bool* reads_name = nullptr);
+// if the class takes none.
+nanobind::object construct(const Recipe& recipe, const nanobind::object& rngs);
 
-// The key under which what was learnt of this recipe may be used again: equal keys
-// mean equal programs, JAX's trace context and Flax's configuration included. An
-// invalid object if there is none; `reason` says why. The name is left out: see
-// `key_with_name`.
+// The key under which what was learnt of this recipe may be used again, while what the
+// constructor depends on besides is as it was (`add_roots`): equal keys mean equal arguments,
+// streams, JAX's trace context and Flax's configuration. An invalid object if there is none;
+// `reason` says why.
 nanobind::object recipe_key(const Recipe& recipe, std::string& reason);
 
-// The key for a recipe whose augment function looks at the name.
-nanobind::object key_with_name(nanobind::handle key, const Recipe& recipe);
+// Tells a recording what the constructor is given that the key knows by identity alone, and so
+// has to be compared.
+void add_roots(const Recipe& recipe, graph::GuardRecorder& recorder);
 
 }  // namespace nnx_wrappers::bridge

@@ -11,7 +11,9 @@
 #include "flax/qwix.h"
 #include "flax/scope.h"
 #include "flax/static_key.h"
+#include "graph/guard_recorder.h"
 #include "nnx_wrappers/errors.h"
+#include "py/call_recorder.h"
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
@@ -90,13 +92,26 @@ nb::object checked_param(nb::handle scope, nb::handle name, nb::handle init_fn,
     value = flax::facade().unbox(value);
   }
   const nb::object key = check_key(init_fn, init_args, init_kwargs, value);
-  Caches& caches = Caches::get();
-  if (key.is_valid() && caches.passed_shape_checks().contains(key)) {
+  ShapeChecks& checks = Caches::get().shape_checks();
+  // What runs inside a recording is part of it.
+  const bool is_kept = key.is_valid() && !py::CallRecorder::is_recording();
+  const ShapeChecks::Known known = is_kept ? checks.find(key) : ShapeChecks::Known::kNeverKept;
+  if (known == ShapeChecks::Known::kPassed) {
     flax::reserve(scope, name, n.params);
     return value;
   }
+  if (known == ShapeChecks::Known::kNeverKept) {
+    return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
+  }
+  graph::GuardRecorder recorder;
+  for (const nb::handle given : {init_fn, nb::handle(init_args), nb::handle(init_kwargs)}) {
+    for (const nb::object& root : flax::known_by_identity(given)) {
+      recorder.add_root(root, py::full_name(root));
+    }
+  }
+  recorder.start();
   value = by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
-  if (key.is_valid()) caches.passed_shape_checks().add(key);
+  checks.add(key, recorder.finish());
   return value;
 }
 

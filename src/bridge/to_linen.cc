@@ -23,6 +23,7 @@
 #include "graph/walk.h"
 #include "nnx_wrappers/errors.h"
 #include "nnx_wrappers/rngs.h"
+#include "py/call_recorder.h"
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
@@ -56,51 +57,69 @@ nb::object construct_live(nb::handle self, Recipe& recipe, bool initializing) {
   return bridge::construct(recipe, rngs);
 }
 
-// The plan for a recipe, from the cache or made now; null if there can be none.
-std::shared_ptr<const bridge::ConstructionPlan> plan_for(const Recipe& recipe, UsageOfCall& usage) {
+struct Planned {
+  std::shared_ptr<const bridge::ConstructionPlan> plan;  // null: there is none
+  bool is_of_this_call = false;                          // it was made, and cannot be kept
+};
+
+// Makes a plan, and keeps it if that can be.
+Planned new_plan(const Recipe& recipe, nb::handle key, const std::string& changed,
+                 UsageOfCall& usage) {
+  bridge::PlanCache& plans = bridge::Caches::get().plans();
+  bridge::ConstructionPlan::Built built = bridge::ConstructionPlan::build(recipe);
+  const std::shared_ptr<const bridge::ConstructionPlan> plan = std::move(built.plan);
+  const graph::Dependences& needs = built.dependences;
+  std::string reason = needs.reason;
+  if (needs.guards == nullptr) {
+    plans.add_reason(key, reason, needs.may_be_retried, recipe.interceptors);
+  } else {
+    reason = plans.add(key, plan, needs.guards, changed, recipe.interceptors);
+  }
+  reason.empty() ? usage.plan_built(changed) : usage.not_planned(reason);
+  return {plan, !reason.empty()};
+}
+
+// The plan for a recipe, from the cache or made now.
+Planned plan_for(const Recipe& recipe, UsageOfCall& usage) {
   if (!bridge::Caches::get().plans_enabled()) {
     usage.not_planned("plans are switched off");
-    return nullptr;
+    return {};
+  }
+  if (py::CallRecorder::is_recording()) {  // what this one reads, the outer one depends on
+    usage.not_planned("it is called while another constructor is planned");
+    return {};
   }
   bridge::PlanCache& plans = bridge::Caches::get().plans();
   std::string reason;
-  nb::object key = bridge::recipe_key(recipe, reason);
-  if (!key.is_valid()) {
-    plans.note_unkeyable(reason);
-    usage.not_planned(reason);
-    return nullptr;
+  try {
+    const nb::object key = bridge::recipe_key(recipe, reason);
+    if (key.is_valid()) {
+      const bridge::PlanCache::Found found = plans.find(key);
+      if (found.plan == nullptr && found.reason.empty()) {
+        return new_plan(recipe, key, found.changed, usage);
+      }
+      found.plan != nullptr ? usage.plan_hit() : usage.not_planned(found.reason);
+      return {found.plan, false};
+    }
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+    reason = "arguments that cannot be compared (" + py::type_name(error.type()) + ")";
   }
-  auto known = plans.find(key);
-  const bool with_name = known && known->reads_name;
-  if (with_name) {
-    key = bridge::key_with_name(key, recipe);
-    known = plans.find(key);
-  }
-  if (known) {
-    known->plan != nullptr ? usage.plan_hit() : usage.not_planned(known->reason);
-    return known->plan;
-  }
-  bool reads_name = false;
-  std::shared_ptr<const bridge::ConstructionPlan> plan =
-      bridge::ConstructionPlan::build(recipe, reason, reads_name);
-  if (reads_name && !with_name && !recipe.augment_fn.is_none()) {
-    plans.add(key, {nullptr, "", true, recipe.interceptors});
-    key = bridge::key_with_name(key, recipe);
-  }
-  plans.add(key, {plan, reason, false, recipe.interceptors});
-  plan != nullptr ? usage.plan_built() : usage.not_planned(reason);
-  return plan;
+  plans.note_unkeyable(reason);
+  usage.not_planned(reason);
+  return {};
 }
 
 // The module of an apply, variables loaded.
 nb::object made_module(nb::handle self, nb::handle scope, Recipe& recipe, UsageOfCall& usage) {
   const nb::object variables = py::get(self, py::names().variables);
-  const auto plan = plan_for(recipe, usage);
+  const Planned planned = plan_for(recipe, usage);
+  const auto& plan = planned.plan;
   bridge::ConstructionPlan::Made made;
   if (plan != nullptr) made = plan->instantiate(recipe, scope, variables);
   if (!made.module.is_valid()) {
     graph::StateTree given = bridge::given_variables(variables);
-    if (plan != nullptr) made = plan->instantiate(recipe, scope, given);
+    if (plan != nullptr) made = plan->instantiate(recipe, scope, given, planned.is_of_this_call);
     if (!made.module.is_valid()) {
       if (plan != nullptr) usage.plan_left_aside("floating-point values are not in the variables");
       made.module = construct_live(self, recipe, false);

@@ -34,6 +34,7 @@ void UsageRow::add(const UsageRow& other) {
   plans_built += other.plans_built;
   plan_hits += other.plan_hits;
   for (const auto& [reason, count] : other.not_planned) not_planned[reason] += count;
+  for (const auto& [changed, count] : other.rebuilt) rebuilt[changed] += count;
   time += other.time;
 }
 
@@ -70,12 +71,18 @@ UsageOfCall::~UsageOfCall() {
   innermost = std::move(outer_);
 }
 
+void UsageOfCall::plan_built(const std::string& changed) {
+  counts_.plans_built = 1;
+  if (clock_ != nullptr && !changed.empty()) counts_.rebuilt[changed] = 1;
+}
+
 void UsageOfCall::not_planned(const std::string& reason) {
   if (clock_ != nullptr) counts_.not_planned[reason] = 1;
 }
 
 void UsageOfCall::plan_left_aside(const std::string& reason) {
   counts_.plans_built = counts_.plan_hits = 0;
+  counts_.rebuilt.clear();
   not_planned(reason);
 }
 
@@ -99,6 +106,8 @@ nb::list usage() {
   for (const auto& [key, row] : rows) {
     nb::dict not_planned;
     for (const auto& [reason, count] : row.not_planned) not_planned[reason.c_str()] = count;
+    nb::dict rebuilt;
+    for (const auto& [changed, count] : row.rebuilt) rebuilt[changed.c_str()] = count;
     nb::dict entry;
     entry["wrapper"] = key.first;
     entry["wrapped"] = key.second;
@@ -106,6 +115,7 @@ nb::list usage() {
     entry["calls"] = row.calls;
     entry["plans_built"] = row.plans_built;
     entry["plan_hits"] = row.plan_hits;
+    entry["rebuilt"] = rebuilt;
     entry["not_planned"] = not_planned;
     entry["seconds"] = std::chrono::duration<double>(row.time).count();
     result.append(entry);

@@ -18,6 +18,7 @@ struct UsageRow {
   size_t calls = 0;
   size_t plans_built = 0;
   size_t plan_hits = 0;
+  std::map<std::string, size_t> rebuilt;  // of plans_built, by what had changed
   std::map<std::string, size_t> not_planned;
   std::chrono::steady_clock::duration time{};
 
@@ -51,7 +52,8 @@ class UsageOfCall {
   UsageOfCall& operator=(const UsageOfCall&) = delete;
 
   void initializes() { counts_.inits = 1, counts_.calls = 0; }
-  void plan_built() { counts_.plans_built = 1; }
+  // `changed`: what the plans that there were do not hold for; empty for the first one.
+  void plan_built(const std::string& changed);
   void plan_hit() { counts_.plan_hits = 1; }
   void not_planned(const std::string& reason);
   // There is a plan, and these variables cannot use it.

@@ -8,15 +8,18 @@
 #include <utility>
 #include <vector>
 
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"
+#include "flax/origin.h"
 #include "py/containers.h"
 #include "py/function.h"
 #include "py/names.h"
 #include "py/object.h"
 #include "py/once.h"
 #include "py/recursion.h"
+#include "py/versions.h"
 
 namespace nnx_wrappers::flax {
 
@@ -61,8 +64,15 @@ nb::object tagged(const char* kind, std::initializer_list<nb::object> parts) {
 // One key that is being made. Hashing runs user code, which may ask for another.
 struct Making {
   Unknown unknown;
+  std::vector<nb::object>* by_identity = nullptr;  // told each object that is known so
   std::vector<PyObject*> functions = {};  // those above, outermost first: one may hold itself
 };
+
+// A weak reference as the key of an object that is known by identity.
+nb::object identity(nb::handle object, const Making& making) {
+  if (making.by_identity != nullptr) making.by_identity->push_back(nb::borrow(object));
+  return weak(object);
+}
 
 nb::object key_of(nb::handle object, Making& making);
 
@@ -112,6 +122,7 @@ bool is_atomic(nb::handle object) {
 struct FunctionParts {
   std::vector<nb::object> parts;
   std::vector<py::Item> attributes;
+  nb::object globals;       // their id
   bool is_complete = true;  // false: an empty cell, the function is still being defined
   bool is_atomic = true;
 
@@ -121,6 +132,7 @@ struct FunctionParts {
       parts.push_back(py::cell_contents(cell));
       is_complete = is_complete && parts.back().is_valid();
     }
+    globals = py::id(PyFunction_GetGlobals(function.ptr()));
     attributes = py::dict_items(py::get(function, py::names().dict_dunder));
     is_atomic = attributes.empty();
     for (size_t i = 1; is_complete && i < parts.size(); ++i) {
@@ -143,8 +155,8 @@ struct FunctionParts {
     if (!parts[2].is_none()) keywords = items_key(py::dict_items(parts[2]), making);
     const std::vector<nb::object> cells(parts.begin() + kNamed, parts.end());
     // Weak, since hashing code takes long and a weak reference does it once.
-    // By identity too: equal code may belong to other globals.
-    return tagged("function", {py::id(parts[0]), weak(parts[0]), keys_of(cells, making),
+    // By identity too: equal code may belong to other globals; and the same code may.
+    return tagged("function", {py::id(parts[0]), weak(parts[0]), globals, keys_of(cells, making),
                                key_of(parts[1], making), keywords, parts[3], parts[4],
                                items_key(attributes, making)});
   }
@@ -226,7 +238,7 @@ class Above {
 };
 
 nb::object function_key(nb::handle function, Making& making) {
-  if (py::get(function, py::names().closure_dunder).is_none()) return weak(function);
+  if (py::get(function, py::names().closure_dunder).is_none()) return identity(function, making);
   const auto found_above = std::ranges::find(making.functions, function.ptr());
   if (found_above != making.functions.end()) {
     return tagged("function above", {nb::int_(found_above - making.functions.begin())});
@@ -238,7 +250,8 @@ nb::object function_key(nb::handle function, Making& making) {
   // A dead function's reference never equals that of another at its address. Held: comparing
   // may collect garbage, whose finalizers may forget.
   const auto entry = found == known.end() ? nullptr : found->second;
-  if (entry != nullptr && entry->reference.is(reference) && is_made_of(function, entry->parts)) {
+  if (making.by_identity == nullptr && entry != nullptr && entry->reference.is(reference) &&
+      is_made_of(function, entry->parts)) {
     return entry->key;
   }
   FunctionParts parts(function);
@@ -252,7 +265,7 @@ nb::object function_key(nb::handle function, Making& making) {
 }
 
 nb::object linen_module_key(nb::handle module, Making& making) {
-  if (making.unknown == Unknown::kByHash && !py::get(module, py::names().scope).is_none())
+  if (making.unknown == Unknown::kByIdentity && !py::get(module, py::names().scope).is_none())
     return {};
   const py::Names& n = py::names();
   const nb::object fields = py::get(module, n.dataclass_fields);
@@ -263,7 +276,28 @@ nb::object linen_module_key(nb::handle module, Making& making) {
     if (!key.is_valid()) return {};
     keys.append(nb::make_tuple(name, key));
   }
-  return tagged("linen", {weak(module.type()), nb::tuple(keys)});
+  return tagged("linen", {identity(module.type(), making), nb::tuple(keys)});
+}
+
+// By what it holds, if nobody can set that: no code of the user's compares or hashes it.
+nb::object unknown_key(nb::handle object, Making& making) {
+  const nb::object type = nb::borrow(object.type());
+  if (is_array(object)) return {};
+  if (is_opaque_class(type)) {  // of JAX or numpy: their own hash
+    if (PyObject_Hash(object.ptr()) != -1) return nb::make_tuple(type, object);
+    if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw nb::python_error();
+    PyErr_Clear();
+    return {};
+  }
+  const auto* layout = reinterpret_cast<PyTypeObject*>(type.ptr())->tp_base;
+  if (layout == &PyBaseObject_Type && py::is_frozen_dataclass(type)) {
+    const nb::object fields = py::present_instance_dict(object);
+    if (fields.is_valid()) {
+      return tagged("fields", {identity(type, making), items_key(py::dict_items(fields), making)});
+    }
+  }
+  if (making.by_identity != nullptr) making.by_identity->push_back(nb::borrow(object));
+  return tagged("object", {py::id(object)});
 }
 
 nb::object key_of(nb::handle object, Making& making) {
@@ -278,10 +312,13 @@ nb::object key_of(nb::handle object, Making& making) {
     // repr tells 0.0 from -0.0, and equals itself for nan.
     return nb::make_tuple(object.type(), nb::repr(object));
   }
-  if (py::is_class(object)) return weak(object);
+  if (py::is_class(object)) return identity(object, making);
   if (is_exactly_one_of(object, {&PyTuple_Type})) return keys_of(py::elements(object), making);
   if (is_exactly_one_of(object, {&PyList_Type})) {
     return tagged("list", {keys_of(py::elements(object), making)});
+  }
+  if (is_exactly_one_of(object, {&PySet_Type, &PyFrozenSet_Type})) {  // in their order
+    return tagged("set", {nb::borrow(object.type()), keys_of(py::elements(object), making)});
   }
   if (is_exactly_one_of(object, {&PyDict_Type})) {
     return tagged("dict", {items_key(py::dict_items(object), making)});
@@ -309,16 +346,11 @@ nb::object key_of(nb::handle object, Making& making) {
   }
   if (type.is(f.jit_function) || type.is(f.custom_jvp) || type.is(f.custom_vjp) ||
       type.is(f.ufunc)) {
-    return weak(object);
+    return identity(object, making);
   }
   if (py::is_subtype(type, f.linen_module)) return linen_module_key(object, making);
   if (making.unknown == Unknown::kRefuse || kind_of(object) != NodeKind::kLeaf) return {};
-  if (PyObject_Hash(ptr) == -1) {
-    if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw nb::python_error();
-    PyErr_Clear();
-    return {};
-  }
-  return nb::make_tuple(type, object);
+  return unknown_key(object, making);
 }
 
 }  // namespace
@@ -326,6 +358,13 @@ nb::object key_of(nb::handle object, Making& making) {
 nb::object static_key(nb::handle object, Unknown unknown) {
   Making making{unknown};
   return key_of(object, making);
+}
+
+std::vector<nb::object> known_by_identity(nb::handle object) {
+  std::vector<nb::object> found;
+  Making making{Unknown::kByIdentity, &found};
+  key_of(object, making);
+  return found;
 }
 
 nb::object static_key_of_keywords(const nb::dict& keywords, Unknown unknown) {

@@ -5,15 +5,17 @@
 
 #include <nanobind/nanobind.h>
 
+#include <vector>
+
 namespace nnx_wrappers::flax {
 
 namespace nb = nanobind;
 
 // What to do with objects of unknown types.
 enum class Unknown {
-  kRefuse,  // no key
-  kByHash   // the object itself, if it can be hashed: jax.jit's contract. NNX objects
-            // and bound Linen modules have no key, since they are state.
+  kRefuse,     // no key
+  kByIdentity  // the object itself: a key for it holds as long as it lives, which whoever uses the
+               // key has to see to. Arrays, NNX objects and bound Linen modules have no key.
 };
 
 // The key of `object`, or an invalid object if it has none: arrays and objects of
@@ -24,10 +26,15 @@ enum class Unknown {
 // the keys of what it closes over, of its defaults and attributes), functions of C that
 // are bound to no object, functools.partial, methods of known objects,
 // tuples, lists, dicts, FrozenDict, PartitionSpec, and Linen modules by their fields (`parent` and
-// `name` left out, whether they are bound or not).
+// `name` left out, whether they are bound or not). With kByIdentity also frozen dataclasses, by
+// their fields, and objects of JAX and numpy, by their own hash.
 // Classes and functions are held weakly: a key does not keep them alive, and never
 // equals another key once they are gone.
 nb::object static_key(nb::handle object, Unknown unknown = Unknown::kRefuse);
+
+// The objects that the key of `object` knows by identity alone: classes, functions without a
+// closure, and those of unknown types. What they hold is not in the key.
+std::vector<nb::object> known_by_identity(nb::handle object);
 
 // The key of keyword arguments, as that of a FrozenDict with these items.
 nb::object static_key_of_keywords(const nb::dict& keywords, Unknown unknown = Unknown::kRefuse);

@@ -75,11 +75,6 @@ Keeping of_partial(nb::handle partial, const Shared& shared) {
   return all_or_nothing(of_all(parts, shared));
 }
 
-bool is_frozen_dataclass(nb::handle value) {
-  const nb::object params = py::get_optional(value.type(), nb::str("__dataclass_params__"));
-  return params.is_valid() && nb::cast<bool>(nb::bool_(py::get(params, nb::str("frozen"))));
-}
-
 // Declared fields, and what __post_init__ may have set besides.
 Keeping of_fields(nb::handle value, const Shared& shared) {
   std::vector<nb::object> fields;
@@ -149,7 +144,7 @@ Keeping keeping_of(nb::handle value, const Shared& shared) {
     return all_or_nothing(of_all(parts, shared));
   }
   if (py::is_subtype(type, f.linen_module)) return Keeping::kRefuse;
-  if (flax::kind_of(value) == flax::NodeKind::kLeaf && is_frozen_dataclass(value)) {
+  if (flax::kind_of(value) == flax::NodeKind::kLeaf && py::is_frozen_dataclass(value.type())) {
     return of_fields(value, shared);
   }
   return Keeping::kRefuse;

@@ -122,6 +122,11 @@ bool is_subtype(nb::handle type, nb::handle base) {
                           reinterpret_cast<PyTypeObject*>(base.ptr())) != 0;
 }
 
+bool is_frozen_dataclass(nb::handle type) {
+  const nb::object params = get_optional(type, nb::str("__dataclass_params__"));
+  return params.is_valid() && nb::cast<bool>(nb::bool_(get(params, nb::str("frozen"))));
+}
+
 bool is_class(nb::handle object) { return PyType_Check(object.ptr()) != 0; }
 
 bool is_function(nb::handle object) {

@@ -59,6 +59,9 @@ bool is_instance(nb::handle object, nb::handle type);
 // issubclass on real inheritance only: no metaclass code runs.
 bool is_subtype(nb::handle type, nb::handle base);
 
+// True for a class that dataclasses.dataclass(frozen=True) has made.
+bool is_frozen_dataclass(nb::handle type);
+
 // True if `object` is a class.
 bool is_class(nb::handle object);
 

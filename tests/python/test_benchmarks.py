@@ -31,7 +31,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_every_row_of_the_table_runs(results: dict) -> None:
     names = [row["name"] for row in results["rows"]]
-    assert len(names) == len(set(names)) == 13
+    assert len(names) == len(set(names)) == 15
     for row in results["rows"]:
         assert row["ours"] > 0
         assert row["goal"] > 0

@@ -106,7 +106,6 @@ DEEP = """
 """
 DEEP_CASES = [
     *("lazy_init", "init", "attributes", "variables", "apply", "arguments", "attribute"),
-    "closure",
 ]
 
 
@@ -130,6 +129,11 @@ def assert_all_are_too_deep(stack, cases, program=DEEP):
 def test_what_is_too_deep_is_a_recursion_error(stack):
     """On the usual stack of a thread, and on one of a megabyte."""
     assert_all_are_too_deep(stack, DEEP_CASES)
+
+
+@pytest.mark.parametrize("stack", [0, 1024] if LONG else [1024])
+def test_a_constructor_with_too_deep_a_closure_is_not_planned(stack):
+    assert_says("closure\n", DEEP, str(stack), "closure")
 
 
 def test_the_interpreters_limit_may_be_lifted():

@@ -119,7 +119,7 @@ def test_the_code_of_a_page_runs_and_shows_what_it_says(
             run(block, page, namespace)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/guide.md", "docs/plans.md"])
 def test_the_pages_for_users_hold_code(name: str) -> None:
     assert len(python_blocks(ROOT / name)) >= 2
 

@@ -95,6 +95,7 @@ def test_a_module_with_a_report_and_an_exit_code(folder: Path) -> None:
         "calls": 3,
         "plans_built": 1,
         "plan_hits": 2,
+        "rebuilt": {},
         "not_planned": {},
     }
 
@@ -146,11 +147,14 @@ def test_the_report_adds_up_and_says_why_calls_were_not_planned(
 ) -> None:
     counted = {"inits": 1, "calls": 5, "plans_built": 1, "plan_hits": 1}
     reasons = {"a [bold]reason": 2, "another": 1}
-    first = {"wrapper": "ToLinen", "wrapped": "a.B", **counted, "not_planned": reasons}
-    second = {"wrapper": "ToNNX", "wrapped": "c.D", **counted, "not_planned": {}}
+    first = {"wrapper": "ToLinen", "wrapped": "a.B", **counted, "not_planned": reasons,
+             "rebuilt": {"config.rate": 1}}  # fmt: skip
+    second = {"wrapper": "ToNNX", "wrapped": "c.D", **counted, "not_planned": {},
+              "rebuilt": {}}  # fmt: skip
     print_report([first | {"seconds": 1.5}, second | {"seconds": 0.25}])
     text = capsys.readouterr().err
     assert cells(text, "ToLinen(a.B)") == ["1", "5", "1", "1", "3", "1.5000"]
     assert cells(text, "all") == ["2", "10", "2", "2", "3", "1.7500"]
     assert "not planned: ToLinen(a.B), 2 calls: a [bold]reason\n" in text
     assert "not planned: ToLinen(a.B), 1 calls: another\n" in text
+    assert "planned anew: ToLinen(a.B), 1 calls: config.rate\n" in text

@@ -1,0 +1,171 @@
+#include "graph/guard_kinds.h"
+
+#include "py/names.h"
+#include "py/object.h"
+#include "py/versions.h"
+
+namespace nnx_wrappers::graph {
+
+bool ClassGuard::holds() { return py::type_version(type_) == version_; }
+
+bool InstanceGuard::holds() {
+  if (!type_.is_exactly(reinterpret_cast<PyObject*>(Py_TYPE(object_)))) return false;
+  const nb::object dict = py::present_instance_dict(object_);
+  return dict.is_valid() && items_.are_those_of(dict.ptr());
+}
+
+NamesGuard::NamesGuard(std::string path, nb::handle owner, nb::handle dict)
+    : Guard(std::move(path)),
+      owner_(owner),
+      owner_address_(owner.ptr()),
+      dict_(dict.ptr()),
+      version_(py::dict_version(dict)) {}
+
+void NamesGuard::add(nb::handle name, nb::handle value) {
+  names_.emplace_back(nb::borrow(name), value.is_valid() ? Pin(value) : Pin());
+}
+
+bool NamesGuard::holds() {
+  first_changed_ = names_.size();
+  if (!owner_.is_exactly(owner_address_)) return false;
+  const std::uint64_t version = py::dict_version(dict_);
+  if (version_ != 0 && version == version_) return true;
+  if (size_of_dict_ >= 0 && PyDict_Size(dict_) != size_of_dict_) return false;
+  for (size_t i = 0; i < names_.size(); ++i) {
+    const auto& [name, value] = names_[i];
+    first_changed_ = i;
+    if (!value.is(PyDict_GetItemWithError(dict_, name.ptr()))) return false;
+  }
+  version_ = version;
+  return true;
+}
+
+std::string NamesGuard::changed() const {
+  if (first_changed_ == names_.size()) return path();
+  return path_of(path(), names_[first_changed_].first);
+}
+
+std::string NamesGuard::path_of(const std::string& module, nb::handle name) {
+  const std::string text = py::text_of(name);
+  return module == "__main__" || module == "builtins" || module.empty() ? text
+                                                                        : module + "." + text;
+}
+
+MembersGuard::MembersGuard(std::string path, nb::handle object, std::vector<Member> members)
+    : Guard(std::move(path)),
+      object_(object.ptr()),
+      type_(object.type()),
+      members_(std::move(members)) {
+  values_.reserve(members_.size());
+  for (const Member& member : members_) {
+    PyObject* now = value(object, member);
+    values_.push_back(now == nullptr ? Pin() : Pin(now));
+  }
+}
+
+PyObject* MembersGuard::value(nb::handle object, const Member& member) {
+  return *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(object.ptr()) + member.offset);
+}
+
+bool MembersGuard::holds() {
+  first_changed_ = 0;
+  if (!type_.is_exactly(reinterpret_cast<PyObject*>(Py_TYPE(object_)))) return false;
+  for (size_t i = 0; i < members_.size(); ++i) {
+    first_changed_ = i;
+    if (!values_[i].is(value(object_, members_[i]))) return false;
+  }
+  return true;
+}
+
+ElementsGuard::ElementsGuard(std::string path, nb::handle container)
+    : Guard(std::move(path)), container_(container.ptr()) {
+  for_each(container_, [&](PyObject* element) {
+    elements_.emplace_back(element);
+    return true;
+  });
+}
+
+nb::object ElementsGuard::listed(PyObject* container) {
+  PyTypeObject* type = Py_TYPE(container);
+  while ((type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 && type->tp_base != nullptr &&
+         type->tp_base->tp_iter != nullptr) {
+    type = type->tp_base;
+  }
+  const nb::object iterator = nb::steal(type->tp_iter(container));
+  if (!iterator.is_valid()) throw nb::python_error();
+  nb::object list = nb::steal(PySequence_List(iterator.ptr()));
+  if (!list.is_valid()) throw nb::python_error();
+  return list;
+}
+
+bool ElementsGuard::holds() {
+  size_t index = 0;
+  const bool are_same = for_each(container_, [&](PyObject* element) {
+    const bool is_same = index < elements_.size() && elements_[index].is(element);
+    ++index;
+    return is_same;
+  });
+  return are_same && index == elements_.size();
+}
+
+FunctionGuard::FunctionGuard(std::string path, nb::handle function)
+    : Guard(std::move(path)), function_(function.ptr()) {
+  const auto* made = reinterpret_cast<PyFunctionObject*>(function_);
+  for (PyObject* part :
+       {made->func_code, made->func_defaults, made->func_kwdefaults, made->func_dict}) {
+    parts_.push_back(part == nullptr ? Pin() : Pin(part));
+  }
+}
+
+bool FunctionGuard::holds() {
+  const auto* made = reinterpret_cast<PyFunctionObject*>(function_);
+  return parts_[0].is_exactly(made->func_code) && parts_[1].is(made->func_defaults) &&
+         parts_[2].is(made->func_kwdefaults) &&
+         // An empty dict of attributes is made when somebody asks for it.
+         (parts_[3].is(made->func_dict) ||
+          (made->func_dict != nullptr && PyDict_Size(made->func_dict) == 0));
+}
+
+bool BytesGuard::holds() {
+  return PyObject_RichCompareBool(read_(object_).ptr(), value_.ptr(), Py_EQ) == 1;
+}
+
+nb::object ContextVarGuard::value(PyObject* variable) {
+  PyObject* found = nullptr;
+  if (PyContextVar_Get(variable, nullptr, &found) != 0) throw nb::python_error();
+  return nb::steal(found);
+}
+
+nb::object ThreadLocalGuard::dict_of(nb::handle local) {
+  return py::get(local, py::names().dict_dunder);
+}
+
+nb::object ReferenceGuard::target(PyObject* reference) {
+  PyObject* object = reinterpret_cast<PyWeakReference*>(reference)->wr_object;
+  return object == Py_None || Py_REFCNT(object) == 0 ? nb::object() : nb::borrow(object);
+}
+
+MemoGuard::MemoGuard(std::string path, nb::handle dict)
+    : Guard(std::move(path)), dict_(dict.ptr()) {
+  Py_ssize_t position = 0;
+  PyObject* key = nullptr;
+  PyObject* value = nullptr;
+  while (PyDict_Next(dict_, &position, &key, &value) != 0) {
+    items_.emplace_back(nb::borrow(key), Pin(value));
+  }
+}
+
+bool MemoGuard::holds() {
+  if (static_cast<size_t>(PyDict_Size(dict_)) < items_.size()) return false;
+  // By a walk along the dict: a look-up would compare keys of the user's.
+  Py_ssize_t position = 0;
+  PyObject* key = nullptr;
+  PyObject* value = nullptr;
+  size_t index = 0;
+  while (index < items_.size() && PyDict_Next(dict_, &position, &key, &value) != 0) {
+    if (items_[index].first.is(key) && items_[index].second.is(value)) ++index;
+  }
+  return index == items_.size();
+}
+
+}  // namespace nnx_wrappers::graph

@@ -1,0 +1,384 @@
+// GuardRecorder: what an object holds that code could read.
+#include <Python.h>
+#include <structmember.h>  // needs the one above
+
+#include <array>
+
+#include "flax/array.h"
+#include "flax/facade.h"
+#include "flax/origin.h"
+#include "graph/guard_kinds.h"
+#include "graph/guard_recorder.h"
+#include "py/names.h"
+#include "py/object.h"
+#include "py/versions.h"
+
+namespace nnx_wrappers::graph {
+
+namespace {
+
+bool is_user_class(nb::handle type) { return flax::origin_of_class(type) == flax::Origin::kUser; }
+
+PyTypeObject* as_type(nb::handle type) { return reinterpret_cast<PyTypeObject*>(type.ptr()); }
+
+std::string_view type_text(const PyTypeObject* type) { return type->tp_name; }
+
+// The class of C whose layout an object has: that of the classes of Python, taken off.
+PyTypeObject* base_of_c(nb::handle object) {
+  // All classes that Python code makes are freed by one function.
+  const destructor of_python = as_type(flax::facade().nnx_module)->tp_dealloc;
+  PyTypeObject* type = as_type(object.type());
+  while (type->tp_base != nullptr && (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 &&
+         type->tp_dealloc == of_python) {
+    type = type->tp_base;
+  }
+  return type;
+}
+
+// What the garbage collector knows that an object of C holds. Borrowed.
+std::vector<nb::handle> referents_of(nb::handle object) {
+  std::vector<nb::handle> found;
+  const traverseproc traverse = Py_TYPE(object.ptr())->tp_traverse;
+  if (traverse == nullptr) return found;
+  traverse(
+      object.ptr(),
+      [](PyObject* referent, void* into) {
+        static_cast<std::vector<nb::handle>*>(into)->emplace_back(referent);
+        return 0;
+      },
+      &found);
+  return found;
+}
+
+constexpr int kObject = 6;  // T_OBJECT and T_OBJECT_EX of CPython's structmember.h
+constexpr int kObjectOrNothing = 16;
+constexpr int kReadOnly = 1;
+constexpr int kRelative = 8;
+
+struct FoundMember {
+  MembersGuard::Member member;
+  bool is_read_only;
+};
+
+// The members of the class and its bases that are objects.
+std::vector<FoundMember> members_of(PyTypeObject* type) {
+  std::vector<FoundMember> found;
+  const nb::handle bases = type->tp_mro;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(bases.ptr()); ++i) {
+    const auto* base = as_type(PyTuple_GET_ITEM(bases.ptr(), i));
+    if (base->tp_dict == nullptr || base == &PyBaseObject_Type) continue;
+    Py_ssize_t position = 0;
+    PyObject* name = nullptr;
+    PyObject* value = nullptr;
+    while (PyDict_Next(base->tp_dict, &position, &name, &value) != 0) {
+      if (!Py_IS_TYPE(value, &PyMemberDescr_Type)) continue;
+      const PyMemberDef* member = reinterpret_cast<PyMemberDescrObject*>(value)->d_member;
+      if (member->type != kObject && member->type != kObjectOrNothing) continue;
+      if ((member->flags & kRelative) != 0) continue;
+      found.push_back({{member->name, member->offset}, (member->flags & kReadOnly) != 0});
+    }
+  }
+  return found;
+}
+
+nb::object bytes_of_numpy(nb::handle array) {
+  const nb::handle type = flax::facade().numpy_array;
+  return nb::make_tuple(type.attr("shape").attr("__get__")(array), array.attr("dtype").attr("str"),
+                        type.attr("tobytes")(array));
+}
+
+nb::object bytes_of_bytearray(nb::handle array) {
+  return nb::steal(PyBytes_FromStringAndSize(PyByteArray_AS_STRING(array.ptr()),
+                                             PyByteArray_GET_SIZE(array.ptr())));
+}
+
+nb::object bytes_of_array(nb::handle array) { return array.attr("tobytes")(); }
+
+// Modules of classes of C of the standard library whose state no guard could compare.
+constexpr std::array<std::string_view, 10> kWithHiddenState = {
+    "_io",    "mmap",    "_ctypes", "_socket",      "_queue",
+    "select", "sqlite3", "_ssl",    "_elementtree", "pyexpat"};
+
+}  // namespace
+
+void GuardRecorder::visit(nb::handle object, const std::string& path) {
+  if (!object.is_valid() || is_atom(object.ptr()) || is_over()) return;
+  if (!seen_.emplace(object.ptr(), nb::borrow(object)).second) return;
+  waiting_.push_back({nb::borrow(object), path});
+}
+
+void GuardRecorder::visit_waiting() {
+  while (!waiting_.empty() && !is_over()) {
+    const Waiting next = std::move(waiting_.front());
+    waiting_.pop_front();
+    look_at(next.object, next.path);
+  }
+}
+
+void GuardRecorder::look_at(nb::handle object, const std::string& path) {
+  PyObject* ptr = object.ptr();
+  if (flax::is_tracer(object)) return refuse("a tracer at " + path);
+  if (PyFunction_Check(ptr)) return look_at_function(object, path);
+  if (PyType_Check(ptr)) return look_at_class(object, path);
+  if (PyModule_Check(ptr)) return look_at_module(object, path);
+  if (look_at_known(object, path)) return;
+  if (flax::is_random_generator(object.type())) return refuse("it uses numpy.random, at " + path);
+  if (flax::is_opaque_class(object.type())) return look_at_wrapped(object, path);
+  look_at_instance(object, path);
+}
+
+// ---- functions, classes, modules -----------------------------------------------------------
+
+void GuardRecorder::look_at_function(nb::handle function, const std::string& path) {
+  const auto* made = reinterpret_cast<PyFunctionObject*>(function.ptr());
+  if (flax::origin_of_globals(made->func_globals) == flax::Origin::kUser) {
+    if (ran_.contains(made->func_code)) return look_at_parts(function, path);
+    functions_[made->func_code].push_back({nb::borrow(function), path});
+    return;
+  }
+  // A function that a library has made, such as an initializer, is what it closes over.
+  if (made->func_closure == nullptr) return;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(made->func_closure); ++i) {
+    visit(PyCell_GET(PyTuple_GET_ITEM(made->func_closure, i)), path);
+  }
+}
+
+void GuardRecorder::look_at_parts(nb::handle function, const std::string& path) {
+  const auto* made = reinterpret_cast<PyFunctionObject*>(function.ptr());
+  guard<FunctionGuard>(path, function);
+  visit(made->func_defaults, path);
+  visit(made->func_kwdefaults, path);
+  visit(made->func_dict, path);
+  if (made->func_closure == nullptr) return;
+  const nb::object names = py::get(nb::handle(made->func_code), nb::str("co_freevars"));
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(made->func_closure); ++i) {
+    const nb::handle cell = PyTuple_GET_ITEM(made->func_closure, i);
+    const std::string name = py::text_of(PyTuple_GET_ITEM(names.ptr(), i));
+    if (!seen_.emplace(cell.ptr(), nb::borrow(cell)).second) continue;
+    guard<CellGuard>(std::string(name).append(" of ").append(path), cell);
+    visit(PyCell_GET(cell.ptr()), name);
+  }
+}
+
+void GuardRecorder::look_at_class(nb::handle type, const std::string& path) {
+  if (!is_user_class(type)) return;
+  const unsigned version = py::assigned_type_version(type);
+  if (version != 0) guard<ClassGuard>(path, type, version);
+  const nb::handle bases = as_type(type)->tp_mro;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(bases.ptr()); ++i) {
+    const nb::handle base = PyTuple_GET_ITEM(bases.ptr(), i);
+    if (!is_user_class(base)) continue;
+    const nb::handle dict = as_type(base)->tp_dict;
+    seen_.emplace(base.ptr(), nb::borrow(base));
+    if (version == 0) guard<DictGuard>(path, dict);
+    std::unique_ptr<Namespace>& space = namespaces_[dict.ptr()];
+    if (space != nullptr) continue;
+    space = std::make_unique<Namespace>();
+    space->dict = nb::borrow(dict);
+    space->path = i == 0 ? path : py::type_name(base);
+    space->looks_further = true;
+    named_spaces_.push_back(space.get());
+    look_at_functions_of(*space);
+    Namespace& made = *space;  // the map may grow
+    for (PyObject* name : std::vector<PyObject*>(names_.begin(), names_.end())) note(made, name);
+  }
+  visit(type.type(), py::type_name(type.type()));
+}
+
+// Methods run by other names than code has: __init__, operators, properties.
+void GuardRecorder::look_at_functions_of(const Namespace& space) {
+  Py_ssize_t position = 0;
+  PyObject* name = nullptr;
+  PyObject* value = nullptr;
+  while (PyDict_Next(space.dict.ptr(), &position, &name, &value) != 0) {
+    const PyTypeObject* type = Py_TYPE(value);
+    const bool is_method =
+        PyFunction_Check(value) || type == &PyProperty_Type || type == &PyClassMethod_Type ||
+        type == &PyStaticMethod_Type || type_text(type).starts_with("functools.") ||
+        type_text(type) == "cached_property" || type_text(type) == "partialmethod";
+    if (is_method) visit(value, space.path + attribute_text(name));
+  }
+}
+
+void GuardRecorder::look_at_module(nb::handle module, const std::string& path) {
+  const nb::handle dict = PyModule_GetDict(module.ptr());
+  if (path == "sys.modules") return;
+  Namespace& space = namespace_of(dict, module, path);
+  if (std::exchange(space.is_module, true)) return;
+  if (space.looks_further) space.guard->fix_size();
+  named_spaces_.push_back(&space);
+  for (PyObject* name : std::vector<PyObject*>(names_.begin(), names_.end())) note(space, name);
+}
+
+// ---- objects -------------------------------------------------------------------------------
+
+// Objects of C that hold others in a way of their own. False for all others.
+bool GuardRecorder::look_at_known(nb::handle object, const std::string& path) {
+  PyObject* ptr = object.ptr();
+  const PyTypeObject* base = base_of_c(object);
+  if (PyCFunction_Check(ptr)) {
+    PyObject* owner = PyCFunction_GetSelf(ptr);
+    if (owner != nullptr && !PyModule_Check(owner)) visit(owner, path);
+    return true;
+  }
+  if (PyMethod_Check(ptr)) {
+    visit(PyMethod_GET_FUNCTION(ptr), path);
+    visit(PyMethod_GET_SELF(ptr), path);
+    return true;
+  }
+  if (PyContextVar_CheckExact(ptr)) {
+    guard<ContextVarGuard>(path, object);
+    visit(ContextVarGuard::value(ptr), path);
+    return true;
+  }
+  if (PyWeakref_CheckRef(ptr) || PyWeakref_CheckProxy(ptr)) {
+    guard<ReferenceGuard>(path, object);
+    visit(ReferenceGuard::target(ptr), path);
+    return true;
+  }
+  if (type_text(base) == "_thread._local") {
+    if (as_type(object.type())->tp_init != base->tp_init) {
+      refuse(path + ", a threading.local with a constructor of its own");
+      return true;
+    }
+    guard<ThreadLocalGuard>(path, object);
+    const nb::object dict = ThreadLocalGuard::dict_of(object);
+    look_at_values(dict, path, true);
+    return true;
+  }
+  if (py::is_subtype(object.type(), flax::facade().numpy_array)) {
+    look_at_numpy(object, path);
+    return true;
+  }
+  if (PyByteArray_Check(ptr)) {
+    guard<BytesGuard>(path, object, bytes_of_bytearray);
+    return true;
+  }
+  if (type_text(base) == "array.array") {
+    guard<BytesGuard>(path, object, bytes_of_array);
+    return true;
+  }
+  if (type_text(base) == "functools._lru_cache_wrapper") {
+    for (const nb::handle part : referents_of(object)) {
+      if (PyDict_CheckExact(part.ptr())) {
+        if (part.is(py::present_instance_dict(object))) continue;
+        if (seen_.emplace(part.ptr(), nb::borrow(part)).second) guard<MemoGuard>(path, part);
+        look_at_values(part, path, false);
+      } else if (PyFunction_Check(part.ptr())) {
+        visit(part, path);
+      }
+    }
+    return true;
+  }
+  if (Py_IS_TYPE(ptr, &PyDictProxy_Type)) {
+    for (const nb::handle part : referents_of(object)) visit(part, path);
+    return true;
+  }
+  return PyCode_Check(ptr) || Py_IS_TYPE(ptr, &PyMethodDescr_Type) ||
+         Py_IS_TYPE(ptr, &PyWrapperDescr_Type) || Py_IS_TYPE(ptr, &PyGetSetDescr_Type) ||
+         Py_IS_TYPE(ptr, &PyMemberDescr_Type) || Py_IS_TYPE(ptr, &PyRange_Type);
+}
+
+void GuardRecorder::look_at_numpy(nb::handle array, const std::string& path) {
+  constexpr size_t kMostBytes = 65'536;
+  const nb::handle type = flax::facade().numpy_array;
+  const auto bytes = nb::cast<size_t>(type.attr("nbytes").attr("__get__")(array));
+  const nb::object dtype = type.attr("dtype").attr("__get__")(array);
+  if (nb::cast<bool>(dtype.attr("hasobject"))) return refuse(path + ", an array of objects");
+  if (bytes > kMostBytes) return refuse(path + ", an array of numpy of more than 64 KiB");
+  guard<BytesGuard>(path, array, bytes_of_numpy);
+}
+
+// What JAX has wrapped is the user's.
+void GuardRecorder::look_at_wrapped(nb::handle object, const std::string& path) {
+  if (!flax::wraps_functions(object.type())) return;
+  const nb::object dict = py::present_instance_dict(object);
+  if (dict.is_valid()) look_at_values(dict, path, true);
+}
+
+void GuardRecorder::look_at_instance(nb::handle object, const std::string& path) {
+  PyObject* ptr = object.ptr();
+  if (!check_base(object, path)) return;
+  if (PyDict_Check(ptr)) {
+    guard<DictGuard>(path, object);
+    look_at_values(object, path, false);
+    if (PyODict_Check(ptr)) guard<ElementsGuard>(path, object);
+  } else if (PyTuple_Check(ptr)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(ptr); ++i) {
+      PyObject* element = PyTuple_GET_ITEM(ptr, i);
+      if (!is_atom(element)) visit(element, path + "[" + std::to_string(i) + "]");
+    }
+  } else if (PyList_Check(ptr) || PyAnySet_Check(ptr) ||
+             type_text(base_of_c(object)) == "collections.deque") {
+    if (!PyFrozenSet_Check(ptr)) guard<ElementsGuard>(path, object);
+    size_t index = 0;
+    ElementsGuard::for_each(ptr, [&](PyObject* element) {
+      if (!is_atom(element)) visit(element, path + "[" + std::to_string(index) + "]");
+      ++index;
+      return true;
+    });
+  }
+  look_at_members(object, path);
+  look_at_attributes(object, path);
+  if (is_user_class(object.type())) visit(object.type(), py::type_name(object.type()));
+}
+
+// Whether all of the state of an object can be seen.
+bool GuardRecorder::check_base(nb::handle object, const std::string& path) {
+  PyTypeObject* base = base_of_c(object);
+  const std::string what = path + " (" + py::type_name(reinterpret_cast<PyObject*>(base)) + ")";
+  const bool is_iterator = base->tp_iternext != nullptr &&
+                           (base != as_type(object.type()) || PyIter_Check(object.ptr()) != 0);
+  if (is_iterator) {
+    refuse("next() may advance the iterator " + what);
+    return false;
+  }
+  const flax::Origin origin = flax::origin_of_class(reinterpret_cast<PyObject*>(base));
+  if (origin == flax::Origin::kUser) {
+    refuse(what + " is of a class of C, whose state cannot be compared");
+    return false;
+  }
+  std::string_view module = type_text(base);
+  module = module.substr(0, module.find('.'));
+  for (const std::string_view hidden : kWithHiddenState) {
+    if (module == hidden || type_text(base) == "memoryview") {
+      refuse(what + " has a state that cannot be compared");
+      return false;
+    }
+  }
+  return true;
+}
+
+void GuardRecorder::look_at_members(nb::handle object, const std::string& path) {
+  std::vector<MembersGuard::Member> mutable_members;
+  std::vector<FoundMember> members = members_of(as_type(object.type()));
+  for (const FoundMember& found : members) {
+    if (!found.is_read_only) mutable_members.push_back(found.member);
+  }
+  if (!mutable_members.empty()) {
+    guard<MembersGuard>(path, object, std::move(mutable_members));
+  }
+  for (const FoundMember& found : members) {
+    visit(MembersGuard::value(object, found.member), path + "." + found.member.name);
+  }
+}
+
+void GuardRecorder::look_at_attributes(nb::handle object, const std::string& path) {
+  const nb::object dict = py::counted_instance_dict(object);
+  if (!dict.is_valid()) return;
+  guard<InstanceGuard>(path, object, dict);
+  look_at_values(dict, path, true);
+}
+
+void GuardRecorder::look_at_values(nb::handle dict, const std::string& path, bool as_attributes) {
+  Py_ssize_t position = 0;
+  PyObject* key = nullptr;
+  PyObject* value = nullptr;
+  while (PyDict_Next(dict.ptr(), &position, &key, &value) != 0) {
+    if (!is_atom(key)) visit(key, path);
+    if (is_atom(value) || seen_.contains(value)) continue;
+    visit(value, path + (as_attributes ? attribute_text(key) : element_text(key)));
+  }
+}
+
+}  // namespace nnx_wrappers::graph

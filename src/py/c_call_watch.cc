@@ -1,0 +1,155 @@
+#include "py/c_call_watch.h"
+
+#include "py/object.h"
+#include "py/once.h"
+
+namespace nnx_wrappers::py {
+
+namespace {
+
+thread_local CCallWatch* watch_of_thread = nullptr;
+
+}  // namespace
+
+struct CCallEvents {
+  static void tell(nb::handle callable, nb::handle owner) {
+    if (watch_of_thread != nullptr) watch_of_thread->callback_(callable, owner);
+  }
+
+#if PY_VERSION_HEX < 0x030c0000
+
+  static int on_profile_event(PyObject* argument, PyFrameObject* frame, int what,
+                              PyObject* subject) {
+    const CCallWatch* watch = watch_of_thread;
+    if (watch == nullptr) return 0;
+    if (what == PyTrace_C_CALL && PyCFunction_Check(subject)) {
+      tell(subject, PyCFunction_GetSelf(subject));
+    }
+    return watch->others_ == nullptr ? 0 : watch->others_(argument, frame, what, subject);
+  }
+
+  static void set(Py_tracefunc function, nb::handle argument) {
+    PyThreadState* thread = PyThreadState_Get();
+    PyObject* old = thread->c_profileobj;
+    thread->c_profilefunc = function;
+    thread->c_profileobj = argument.inc_ref().ptr();
+    const bool traces = function != nullptr || thread->c_tracefunc != nullptr;
+    thread->cframe->use_tracing = traces && thread->tracing == 0 ? 255 : 0;
+    Py_XDECREF(old);
+  }
+
+#else
+
+  static PyObject* on_call(PyObject* /*unused*/, PyObject* const* args, Py_ssize_t count) {
+    // code, offset, callable, and the first argument or sys.monitoring.MISSING
+    if (count == 4 && PyFunction_Check(args[2]) == 0) {
+      PyObject* owner = nullptr;
+      if (PyCFunction_Check(args[2])) {
+        owner = PyCFunction_GetSelf(args[2]);
+      } else if (Py_IS_TYPE(args[2], &PyMethodDescr_Type)) {
+        owner = args[3];
+      }
+      tell(args[2], owner);
+    }
+    return Py_NewRef(Py_None);
+  }
+
+#endif
+};
+
+#if PY_VERSION_HEX < 0x030c0000
+
+CCallWatch::CCallWatch(Callback callback) : callback_(callback) {
+  const PyThreadState* thread = PyThreadState_Get();
+  others_ = thread->c_profilefunc;
+  others_argument_ = nb::borrow(thread->c_profileobj);
+  watch_of_thread = this;
+}
+
+CCallWatch::~CCallWatch() {
+  watched_runs(false);
+  watch_of_thread = nullptr;
+}
+
+void CCallWatch::watch(nb::handle /*code*/) {}
+
+void CCallWatch::watched_runs(bool it_is) {
+  if (is_ours_ == it_is || !incomplete_.empty()) return;
+  const Py_tracefunc expected = is_ours_ ? CCallEvents::on_profile_event : others_;
+  if (PyThreadState_Get()->c_profilefunc != expected) {  // what user code has set stays
+    incomplete_ = "it sets a profile function";
+    return;
+  }
+  CCallEvents::set(it_is ? CCallEvents::on_profile_event : others_, others_argument_);
+  is_ours_ = it_is;
+}
+
+#else
+
+namespace {
+
+PyMethodDef definition = {
+    "on_call", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(CCallEvents::on_call)),
+    METH_FASTCALL, nullptr};
+
+// The callback, made once: sys.monitoring calls it without a frame of Python in between.
+nb::handle call_callback() {
+  static constinit Once<const nb::handle> callback;
+  return callback.get([] {
+    nb::object function = nb::steal(PyCFunction_New(&definition, nullptr));
+    if (!function.is_valid()) throw nb::python_error();
+    return nb::handle(function.release());
+  });
+}
+
+constexpr int kTools = 6;  // of sys.monitoring
+
+}  // namespace
+
+CCallWatch::CCallWatch(Callback callback)
+    : callback_(callback),
+      monitoring_(sys("monitoring")),
+      call_event_(monitoring_.attr("events").attr("CALL")) {
+  for (int id = kTools - 1; id >= 0; --id) {
+    const nb::int_ tool(id);
+    if (!nb::object(monitoring_.attr("get_tool")(tool)).is_none()) continue;
+    monitoring_.attr("use_tool_id")(tool, "nnx_wrappers");
+    tool_ = tool;
+    break;
+  }
+  if (!tool_.is_valid()) {
+    incomplete_ = "every tool id of sys.monitoring is in use";
+    return;
+  }
+  try {
+    monitoring_.attr("register_callback")(tool_, call_event_, call_callback());
+  } catch (...) {
+    monitoring_.attr("free_tool_id")(tool_);
+    throw;
+  }
+  watch_of_thread = this;
+}
+
+CCallWatch::~CCallWatch() {
+  watch_of_thread = nullptr;
+  if (!tool_.is_valid()) return;
+  try {
+    for (const nb::object& code : codes_) monitoring_.attr("set_local_events")(tool_, code, 0);
+    monitoring_.attr("register_callback")(tool_, call_event_, nb::none());
+    monitoring_.attr("free_tool_id")(tool_);
+  } catch (...) {  // NOLINT(bugprone-empty-catch)
+    // The callback stays, and finds no watch to tell.
+  }
+}
+
+void CCallWatch::watch(nb::handle code) {
+  if (!tool_.is_valid()) return;
+  monitoring_.attr("set_local_events")(tool_, code, call_event_);
+  codes_.push_back(nb::borrow(code));
+}
+
+void CCallWatch::watched_runs(bool /*it_is*/) {}
+
+#endif
+
+}  // namespace nnx_wrappers::py
