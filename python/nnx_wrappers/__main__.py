@@ -1,6 +1,7 @@
 """`python -m nnx_wrappers run`: a program on this library, unchanged."""
 
 import argparse
+import inspect
 import json
 import os
 import runpy
@@ -43,9 +44,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return options
 
 
+def name_frames() -> None:
+    """Tells `inspect` whose the frames below the program are, of which no module has the file: else
+    it looks through all modules again at each `inspect.stack()`."""
+    for name in ("<frozen runpy>", __file__):
+        inspect.modulesbyfile[os.path.abspath(name)] = "runpy"
+
+
 def run_program(program: str, is_module: bool, args: list[str]) -> None:
     """As `python program args` and `python -m program args` do it."""
     sys.argv = [program, *args]
+    name_frames()
     if is_module:
         runpy.run_module(program, run_name="__main__", alter_sys=True)
         return

@@ -159,7 +159,7 @@ def nnx_attrs_to_linen_vars(nnx_attrs: Mapping) -> dict[str, dict[str, Any]]:
       (3,)
     """
 
-def lazy_init(fn: Any, *args: Any, **kwargs: Any) -> Any:
+def lazy_init(fn: Any, /, *args: Any, **kwargs: Any) -> Any:
     """
     Runs an NNX module or one of its methods once, to make Linen's variables.
 

@@ -3,7 +3,7 @@
 import typing as tp
 
 import jax
-from flax import core, linen
+from flax import core, errors, linen
 
 from nnx_wrappers import _core
 
@@ -26,6 +26,26 @@ class PutOffKey:
     @property
     def dtype(self) -> tp.Any:
         return self.key.dtype
+
+
+class HeldBackKeys(dict[str, tp.Any]):
+    """The keys of a scope without those of streams that may not advance in this trace.
+
+    Asked for one of them it raises an error, so that nothing is drawn in silence.
+    """
+
+    def __init__(self, rngs: dict[str, tp.Any], names: frozenset[str], remedy: str) -> None:
+        super().__init__(rngs)
+        self._names = names
+        self._remedy = remedy
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __missing__(self, name: str) -> tp.NoReturn:
+        if name not in self._names:
+            raise KeyError(name)
+        raise errors.TraceContextError(f"ToNNX, stream '{name}': {self._remedy}")
 
 
 class CheckedScope(core.Scope):

@@ -1,6 +1,7 @@
 """NNX classes as Linen classes."""
 
 import copyreg
+import dataclasses
 import typing as tp
 import uuid
 import weakref
@@ -54,6 +55,9 @@ def to_linen_class(
     return _make_class(uuid.uuid4().hex, fixed)
 
 
+_FIELDS = {field.name for field in dataclasses.fields(ToLinen)}
+
+
 class _Made(type(ToLinen)):  # type: ignore[misc]
     """The class of the classes that are made here: pickle does not find them by name."""
 
@@ -75,6 +79,8 @@ def _make_class(token: str, fixed: dict[str, tp.Any]) -> type[ToLinen]:
         **other_kwargs: tp.Any,
     ) -> None:
         linen_kwargs = {k: other_kwargs.pop(k) for k in ("parent", "name") if k in other_kwargs}
+        names = {field.name for field in dataclasses.fields(self) if field.init}
+        own = {k: other_kwargs.pop(k) for k in names - _FIELDS if k in other_kwargs}
         given = {
             "args": args,
             "kwargs": {**(kwargs or {}), **other_kwargs},
@@ -85,10 +91,13 @@ def _make_class(token: str, fixed: dict[str, tp.Any]) -> type[ToLinen]:
         fields = _core.to_linen_partial_fields(fixed, given)
         # Here None says that there is no such function, as a clone of an instance without one does.
         fields["nnx_module_augment_fn"] = nnx_module_augment_fn
-        ToLinen.__init__(self, **fields, **linen_kwargs)
+        # A subclass may have dataclass fields of its own: they are not the NNX class's.
+        init = getattr(type(self), "to_linen_dataclass_init", ToLinen.__init__)
+        init(self, **fields, **linen_kwargs, **own)
 
     def __init_subclass__(cls: tp.Any, /, **kwargs: tp.Any) -> None:
         super(made, cls).__init_subclass__(**kwargs)
+        cls.to_linen_dataclass_init = cls.__init__
         cls.__init__ = __init__
 
     body = {

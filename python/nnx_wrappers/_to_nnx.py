@@ -1,5 +1,7 @@
 """A Linen module as an NNX module."""
 
+import collections
+import functools
 import typing as tp
 import warnings
 
@@ -7,6 +9,18 @@ import jax
 from flax import linen, nnx
 
 from nnx_wrappers import _core
+
+
+class MethodAndVariables(collections.UserDict[str, tp.Any]):
+    """A Linen method and the variables of the submodule that has its name: that of a method with
+    `nn.compact_name_scope`."""
+
+    def __init__(self, variables: dict[str, tp.Any], method: tp.Callable[..., tp.Any]) -> None:
+        self.data = variables
+        self._method = method
+
+    def __call__(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
+        return self._method(*args, **kwargs)
 
 
 class ToNNX(nnx.Module):
@@ -54,7 +68,7 @@ class ToNNX(nnx.Module):
         )
         return self.to_nnx__module
 
-    def lazy_init(self, *args: tp.Any, **kwargs: tp.Any) -> "ToNNX":
+    def lazy_init(self, /, *args: tp.Any, **kwargs: tp.Any) -> "ToNNX":
         """Makes the variables from sample inputs and returns this module."""
         return _core.lazy_init(self, *args, **kwargs)
 
@@ -71,6 +85,7 @@ class ToNNX(nnx.Module):
 
     def __call__(
         self,
+        /,
         *args: tp.Any,
         rngs: nnx.Rngs | jax.Array | tp.Mapping[str, jax.Array] | None = None,
         method: tp.Callable[..., tp.Any] | str | None = None,
@@ -84,7 +99,9 @@ class ToNNX(nnx.Module):
           rngs: keys for this call instead of the module's own.
           method: the Linen method to run.
           mutable: the collections that may change, as a Linen filter. By default the
-            enclosing Linen scope's; outside Linen every collection but 'params'.
+            enclosing Linen scope's; outside Linen every collection of the module but
+            'params', 'intermediates' and 'perturbations', and none whose variables may
+            not change in the present trace.
           **kwargs: passed on.
 
         Returns:
@@ -95,6 +112,14 @@ class ToNNX(nnx.Module):
 
     def _setattr(self, name: str, value: tp.Any) -> None:
         super()._setattr(name, _core.to_nnx_attribute_value(value))
+
+    def __getattribute__(self, name: str) -> tp.Any:
+        value = super().__getattribute__(name)
+        if type(value) is dict and not name.startswith("_"):
+            method = getattr(type(self.to_nnx__module), name, None)
+            if callable(method):
+                return MethodAndVariables(value, functools.partial(self.__call__, method=method))
+        return value
 
     def __getattr__(self, name: str) -> tp.Any:
         return _core.to_nnx_attribute(self, name)

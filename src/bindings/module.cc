@@ -46,11 +46,16 @@ void bind_functions(nb::module_& m) {
         nb::sig(signatures::kNnxAttrsToLinenVars), docs::kNnxAttrsToLinenVars);
   m.def(
       "lazy_init",
-      [](nb::handle fn, const nb::args& args, const nb::kwargs& kwargs) {
-        return nw::lazy_init(fn, args, kwargs);
+      [](const nb::args& args, const nb::kwargs& kwargs) {  // any keyword is the user's
+        if (args.size() == 0) {
+          nw::raise_type_error({"lazy_init", "an NNX module, or a method of one", "nothing",
+                                "Write lazy_init(module, *sample_inputs)."});
+        }
+        nb::list rest;
+        for (size_t i = 1; i < args.size(); ++i) rest.append(args[i]);
+        return nw::lazy_init(args[0], nb::tuple(rest), kwargs);
       },
-      nb::arg("fn").none(), nb::arg("args"), nb::arg("kwargs"), nb::sig(signatures::kLazyInit),
-      docs::kLazyInit);
+      nb::arg("args"), nb::arg("kwargs"), nb::sig(signatures::kLazyInit), docs::kLazyInit);
   m.def("current_linen_module", &nw::current_linen_module, nb::sig(signatures::kCurrentLinenModule),
         docs::kCurrentLinenModule);
   m.def("is_linen_initializing", &nw::is_linen_initializing, docs::kIsLinenInitializing);

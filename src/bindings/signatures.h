@@ -17,7 +17,7 @@ inline constexpr const char* kNnxAttrsToLinenVars =
     "def nnx_attrs_to_linen_vars(nnx_attrs: collections.abc.Mapping) -> dict[str, dict[str, "
     "typing.Any]]";
 inline constexpr const char* kLazyInit =
-    "def lazy_init(fn: typing.Any, *args: typing.Any, **kwargs: typing.Any) -> typing.Any";
+    "def lazy_init(fn: typing.Any, /, *args: typing.Any, **kwargs: typing.Any) -> typing.Any";
 inline constexpr const char* kCurrentLinenModule =
     "def current_linen_module() -> flax.linen.Module | None";
 inline constexpr const char* kLinenRngsDict =

@@ -1,11 +1,14 @@
 #include "nnx_wrappers/collections.h"
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "bridge/conflicts.h"
+#include "bridge/leaf_for_call.h"
 #include "bridge/variable_maker.h"
 #include "flax/linen.h"
 #include "flax/variable.h"
@@ -86,6 +89,11 @@ class ToAttributes {
 // Nested attributes, taken apart into collections.
 class ToCollections {
  public:
+  using Visit = std::function<void(nb::handle collection, nb::handle variable)>;
+
+  explicit ToCollections(nb::object (*leaf_of)(nb::handle), Visit visit = {})
+      : leaf_of_(leaf_of), visit_(std::move(visit)) {}
+
   void add(nb::handle attrs) {
     Level root{nullptr, {}, {}};
     add_level(attrs, nullptr, root);
@@ -120,7 +128,8 @@ class ToCollections {
 
   void add_variable(nb::handle variable, const Step& step, Level& level) {
     const nb::handle collection = collection_of(flax::variable_type(variable), step);
-    const nb::object leaf = to_linen_var(variable);
+    const nb::object leaf = leaf_of_(variable);
+    if (visit_) visit_(collection, variable);
     counterpart(level, collection)[step.key] = leaf;
   }
 
@@ -163,6 +172,8 @@ class ToCollections {
     nb::object name;
   };
 
+  nb::object (*leaf_of_)(nb::handle);
+  Visit visit_;
   nb::dict variables_;
   std::unordered_map<PyObject*, Named> collections_;
 };
@@ -203,8 +214,14 @@ nb::dict linen_vars_to_nnx_attrs(nb::handle variables) {
 nb::dict nnx_attrs_to_linen_vars(nb::handle attrs) {
   require_mapping(attrs, kToVars, "a mapping of attributes",
                   "Pass a dict of Variables, or nnx.state(module).");
-  ToCollections result;
+  ToCollections result(to_linen_var);
   result.add(attrs);
+  return result.variables();
+}
+
+nb::dict bridge::variables_for_call(nb::handle attributes, const ToCollections::Visit& visit) {
+  ToCollections result(leaf_for_call, visit);
+  result.add(attributes);
   return result.variables();
 }
 

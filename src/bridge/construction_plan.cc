@@ -142,8 +142,12 @@ ConstructionPlan::Built ConstructionPlan::build(const Recipe& recipe) {
     nb::list outputs;
     try {
       Dissolved captured;
-      plan->template_ =
-          graph::Template::capture(module, given.objects(), is_inner_linen_module, captured);
+      // What was there before the constructor ran is not its own, and is compared.
+      const auto may_share = [&](nb::handle owner, nb::handle name, nb::handle value) {
+        return recorder.has_seen(value) ||
+               (owner.is_valid() && is_inner_linen_module(owner, name, value));
+      };
+      plan->template_ = graph::Template::capture(module, given.objects(), may_share, captured);
       const std::vector<nb::object>& values = captured.values;
       for (size_t i = 0; i < values.size(); ++i) {
         plan->first_output_.push_back(nb::len(outputs));
@@ -295,7 +299,7 @@ ConstructionPlan::Made ConstructionPlan::finish(const Recipe& recipe, nb::handle
     const nb::object& collection = collections_[i];
     if (collection.is_valid() && collection.equal(n.params)) made.missing.push_back(slots[i].path);
     if (slots[i].constant.is_valid()) {
-      values[i] = flax::copied_value(slots[i].constant);
+      values[i] = slots[i].is_shared ? slots[i].constant : flax::copied_value(slots[i].constant);
       continue;
     }
     if (slots[i].is_hidden) continue;

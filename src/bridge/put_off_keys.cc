@@ -21,6 +21,18 @@ namespace {
 
 nb::object promise_class() { return shell("PutOffKey", "nnx_wrappers._scope"); }
 
+// A promise that is not kept: its stream may not advance in this trace.
+bool is_held_back(nb::handle key) {
+  if (!key.type().is(flax::facade().lazy_rng)) return false;
+  const nb::object inner = py::get(key, py::names().rng);
+  return inner.type().is(promise_class()) && py::get(inner, py::names().made_in).is_none();
+}
+
+bool may_advance(nb::handle count) {
+  const nb::object trace_state = flax::trace_state_of(count);
+  return !trace_state.is_valid() || flax::is_present(trace_state);
+}
+
 // The stream's next key, not computed yet: what RngStream.__call__ will fold.
 nb::object put_off(nb::handle stream) {
   const py::Names& n = py::names();
@@ -33,7 +45,9 @@ nb::object put_off(nb::handle stream) {
   const nb::object key = flax::raw_value(source);
   if (nb::len(py::get(key, n.shape)) != 0) return stream();  // Linen has words for it
   const nb::object now = flax::raw_value(count);
-  py::get(count, n.check_can_update)();
+  if (!may_advance(count)) {
+    return f.lazy_rng(promise_class()(key, now, nb::none()), nb::make_tuple());
+  }
   // In a trace jax.numpy's dispatch takes longer than the equation that it adds.
   flax::store_value(count, flax::is_tracer(now)
                                ? f.lax_add(now, py::get(now, n.dtype).attr("type")(1))
@@ -61,6 +75,7 @@ nb::object draw(nb::handle promise, bool& is_kept) {
 nb::dict drawn_keys(const nb::dict& keys, bool& are_kept) {
   nb::dict result;
   for (const auto& [name, key] : py::dict_items(keys)) {
+    if (is_held_back(key)) continue;
     result[name] = key;
     if (!key.type().is(flax::facade().lazy_rng)) continue;
     const nb::object inner = py::get(key, py::names().rng);
@@ -84,12 +99,22 @@ nb::dict drawn(const nb::dict& keys) {
   return drawn_keys(keys, are_kept);
 }
 
+bool holds_back(const nb::dict& keys) {
+  for (const auto& item : py::dict_items(keys)) {
+    if (is_held_back(item.second)) return true;
+  }
+  return false;
+}
+
 nb::object scope_rngs(nb::handle scope) {
   bool are_kept = true;
   nb::object given = flax::undrawn_rngs(scope);
   if (!nb::isinstance<nb::dict>(given)) return given;  // somebody's own
   nb::dict undrawn = nb::borrow<nb::dict>(given);
   nb::dict rngs = drawn_keys(undrawn, are_kept);
+  if (rngs.size() != undrawn.size()) {
+    return shell("HeldBackKeys", "nnx_wrappers._scope")(rngs, nb::frozenset(undrawn), kHeldBack);
+  }
   bool is_same = true;
   for (const auto& [name, key] : py::dict_items(rngs)) {
     is_same = is_same && py::dict_get(undrawn, name).is(key);

@@ -18,4 +18,14 @@ nanobind::dict drawn(const nanobind::dict& keys);
 // remembered for all scopes, but never beyond the trace they were put off in.
 nanobind::object scope_rngs(nanobind::handle scope);
 
+// True if some of these keys are of streams that may not advance in this trace: drawing one of
+// them is a TraceContextError.
+bool holds_back(const nanobind::dict& keys);
+
+inline constexpr const char* kHeldBack =
+    "The module has keys of its own, but it is closed over by a transformation, in which its "
+    "streams may not advance: pass it as an argument of the transformation, give the call "
+    "rngs=..., "
+    "or release_rngs() if it draws nothing.";
+
 }  // namespace nnx_wrappers::bridge

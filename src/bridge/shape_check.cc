@@ -119,14 +119,21 @@ nb::object apply_linen(nb::handle linen_module, const LinenCall& call, const nb:
                        const nb::dict& kwargs) {
   const py::Names& n = py::names();
   const flax::Facade& f = flax::facade();
-  const nb::object function = method_of(linen_module, call.method);
+  const bool is_linen = flax::is_linen_module(linen_module);
+  const nb::object function = is_linen ? method_of(linen_module, call.method) : nb::object();
   nb::dict given = py::copy_dict(kwargs);
   nb::list positional;
   positional.append(call.variables);
   for (nb::handle arg : args) positional.append(arg);
   given[n.rngs] = call.rngs;
-  if (!function.is_valid()) {  // a submodule by name: Linen's own way, in a scope of its own
-    given[n.rngs] = drawn(nb::cast<nb::dict>(call.rngs));
+  if (!function.is_valid()) {
+    // A submodule by name, or what only behaves as a Linen module: its own way.
+    nb::dict keys = drawn(nb::cast<nb::dict>(call.rngs));
+    for (const auto& [name, key] : py::dict_items(keys)) {
+      const bool is_lazy = !is_linen && key.type().is(f.lazy_rng);
+      if (is_lazy) keys[name] = key.attr("as_jax_rng")();
+    }
+    given[n.rngs] = keys;
     given[n.method] = call.method;
     given[n.mutable_] = call.mutable_;
     return py::call(py::get(linen_module, n.apply), nb::tuple(positional), given);

@@ -6,10 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "bridge/caches.h"
 #include "bridge/clone_arguments.h"
 #include "bridge/construction_plan.h"
 #include "bridge/initializing.h"
+#include "bridge/planned.h"
 #include "bridge/qwix_paths.h"
 #include "bridge/recipe.h"
 #include "bridge/shells.h"
@@ -23,7 +23,6 @@
 #include "graph/walk.h"
 #include "nnx_wrappers/errors.h"
 #include "nnx_wrappers/rngs.h"
-#include "py/call_recorder.h"
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
@@ -57,63 +56,10 @@ nb::object construct_live(nb::handle self, Recipe& recipe, bool initializing) {
   return bridge::construct(recipe, rngs);
 }
 
-struct Planned {
-  std::shared_ptr<const bridge::ConstructionPlan> plan;  // null: there is none
-  bool is_of_this_call = false;                          // it was made, and cannot be kept
-};
-
-// Makes a plan, and keeps it if that can be.
-Planned new_plan(const Recipe& recipe, nb::handle key, const std::string& changed,
-                 UsageOfCall& usage) {
-  bridge::PlanCache& plans = bridge::Caches::get().plans();
-  bridge::ConstructionPlan::Built built = bridge::ConstructionPlan::build(recipe);
-  const std::shared_ptr<const bridge::ConstructionPlan> plan = std::move(built.plan);
-  const graph::Dependences& needs = built.dependences;
-  std::string reason = needs.reason;
-  if (needs.guards == nullptr) {
-    plans.add_reason(key, reason, needs.may_be_retried, recipe.interceptors);
-  } else {
-    reason = plans.add(key, plan, needs.guards, changed, recipe.interceptors);
-  }
-  reason.empty() ? usage.plan_built(changed) : usage.not_planned(reason);
-  return {plan, !reason.empty()};
-}
-
-// The plan for a recipe, from the cache or made now.
-Planned plan_for(const Recipe& recipe, UsageOfCall& usage) {
-  if (!bridge::Caches::get().plans_enabled()) {
-    usage.not_planned("plans are switched off");
-    return {};
-  }
-  if (py::CallRecorder::is_recording()) {  // what this one reads, the outer one depends on
-    usage.not_planned("it is called while another constructor is planned");
-    return {};
-  }
-  bridge::PlanCache& plans = bridge::Caches::get().plans();
-  std::string reason;
-  try {
-    const nb::object key = bridge::recipe_key(recipe, reason);
-    if (key.is_valid()) {
-      const bridge::PlanCache::Found found = plans.find(key);
-      if (found.plan == nullptr && found.reason.empty()) {
-        return new_plan(recipe, key, found.changed, usage);
-      }
-      found.plan != nullptr ? usage.plan_hit() : usage.not_planned(found.reason);
-      return {found.plan, false};
-    }
-  } catch (nb::python_error& error) {
-    if (!error.matches(PyExc_Exception)) throw;
-    reason = "arguments that cannot be compared (" + py::type_name(error.type()) + ")";
-  }
-  plans.note_unkeyable(reason);
-  usage.not_planned(reason);
-  return {};
-}
-
 // The module of an apply, variables loaded.
 nb::object made_module(nb::handle self, nb::handle scope, Recipe& recipe, UsageOfCall& usage) {
   const nb::object variables = py::get(self, py::names().variables);
-  const Planned planned = plan_for(recipe, usage);
+  const bridge::Planned planned = bridge::plan_for(recipe, usage);
   const auto& plan = planned.plan;
   bridge::ConstructionPlan::Made made;
   if (plan != nullptr) made = plan->instantiate(recipe, scope, variables);
@@ -128,6 +74,8 @@ nb::object made_module(nb::handle self, nb::handle scope, Recipe& recipe, UsageO
       made.missing = bridge::missing_parameters(made.module, given);
     }
     bridge::load_variables(self, made.module, given);
+    const bool may_change = py::get(scope, py::names().mutable_).ptr() != Py_False;
+    if (may_change) bridge::refuse_texts_for_numbers(given);
   }
   bridge::warn_missing_parameters(made.missing);
   return made.module;

@@ -156,6 +156,13 @@ graph::StateTree given_variables(nb::handle variables) {
     tree.add_collection(collection, below);
   }
   refuse_conflicts(tree, kApply);
+  const graph::Path both = tree.first_number_beside_its_text();
+  if (!both.empty()) {
+    const std::string key = py::utf8(both.back());
+    raise_value_error({std::string(kApply) + ", " + graph::to_string(both),
+                       "either the number " + key + " or the text '" + key + "'", "both",
+                       "Keep those that hold the values to use."});
+  }
   return tree;
 }
 
@@ -163,7 +170,7 @@ nb::object take_leaf(graph::StateTree& given, const graph::Path& path,
                      const nb::object& collection) {
   graph::StateTree* at = &given;
   for (const nb::object& key : path) {
-    at = at->child(key);
+    at = at->child_of_module(key);
     if (at == nullptr) return {};
   }
   if (at->leaves().empty() || at->has_children()) return {};
@@ -181,19 +188,26 @@ void warn_missing_parameters(const std::vector<graph::Path>& paths) {
   flax::facade().warn(text, nb::arg("stacklevel") = 2);
 }
 
-std::vector<graph::Path> missing_parameters(nb::handle nnx_module, const graph::StateTree& given) {
+std::vector<graph::Path> missing_parameters(nb::handle nnx_module, graph::StateTree& given) {
   std::vector<graph::Path> missing;
   graph::WalkEvents events;
   events.on_leaf = [&](const graph::Path& path, nb::handle leaf, flax::NodeKind kind) {
     if (kind != flax::NodeKind::kVariable) return;
     const nb::object collection = flax::collection_of(flax::variable_type(leaf));
     if (!collection.is_valid() || !collection.equal(py::names().params)) return;
-    const graph::StateTree* at = &given;
-    for (size_t i = 0; at != nullptr && i < path.size(); ++i) at = at->child(path[i]);
+    graph::StateTree* at = &given;
+    for (size_t i = 0; at != nullptr && i < path.size(); ++i) at = at->child_of_module(path[i]);
     if (at == nullptr || (at->leaves().empty() && !at->has_children())) missing.push_back(path);
   };
   graph::walk(nnx_module, events);
   return missing;
+}
+
+void refuse_texts_for_numbers(const graph::StateTree& given) {
+  if (!given.has_texts_for_numbers()) return;
+  raise_value_error({kApply, "numbers as keys of lists, where collections may change",
+                     "their texts, such as '0' for 0",
+                     "Restore the variables with a target, such as what init returns."});
 }
 
 void load_variables(nb::handle self, nb::handle nnx_module, graph::StateTree& tree) {

@@ -22,8 +22,7 @@ void load_variables(nanobind::handle self, nanobind::handle nnx_module, graph::S
 void warn_missing_parameters(const std::vector<graph::Path>& paths);
 
 // The parameters of the module that `given` does not have.
-std::vector<graph::Path> missing_parameters(nanobind::handle nnx_module,
-                                            const graph::StateTree& given);
+std::vector<graph::Path> missing_parameters(nanobind::handle nnx_module, graph::StateTree& given);
 
 // The variables of a scope as a tree. Throws ValueError for paths that
 // contradict each other.
@@ -40,5 +39,9 @@ nanobind::object take_leaf(graph::StateTree& given, const graph::Path& path,
 // paths out.
 void store_variables(nanobind::handle self, nanobind::handle nnx_module,
                      const std::function<bool(const graph::Path&)>& wanted);
+
+// Refuses variables that were found by texts for numbers, for a call in which collections may
+// change: what changes would stand beside them.
+void refuse_texts_for_numbers(const graph::StateTree& given);
 
 }  // namespace nnx_wrappers::bridge

@@ -1,17 +1,21 @@
 #include "nnx_wrappers/to_nnx.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
+#include "bridge/linen_layout.h"
 #include "bridge/put_off_keys.h"
 #include "bridge/shape_check.h"
 #include "bridge/shells.h"
 #include "bridge/to_nnx_state.h"
+#include "bridge/to_nnx_update.h"
 #include "bridge/usage.h"
 #include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"
+#include "flax/variable.h"
 #include "graph/snapshot.h"
 #include "nnx_wrappers/collections.h"
 #include "nnx_wrappers/errors.h"
@@ -33,12 +37,26 @@ constexpr const char* kInitRemedy =
 
 std::string class_of(nb::handle linen_module) { return py::type_name(linen_module.type()); }
 
+bool is_callable(nb::handle object, nb::handle name) {
+  const nb::object found = py::get_optional(object, name);
+  return found.is_valid() && PyCallable_Check(found.ptr()) != 0;
+}
+
+// A Linen module, or what behaves as one: a proxy, a test double.
 void require_linen_module(nb::handle module) {
   if (flax::is_linen_module(module)) return;
+  const bool is_linen_class =
+      py::is_class(module) && py::is_subtype(module, flax::facade().linen_module);
+  const bool is_nnx = flax::is_pytree(module);
+  const py::Names& n = py::names();
+  if (!py::is_class(module) && !is_nnx && !module.is_none() &&
+      is_callable(module, n.init_with_output) && is_callable(module, n.apply)) {
+    return;
+  }
   std::string remedy = "Pass an instance of a flax.linen.Module.";
-  if (py::is_class(module) && py::is_subtype(module, flax::facade().linen_module)) {
+  if (is_linen_class) {
     remedy = "Pass an instance: ToNNX(" + py::type_name(module) + "(...), rngs=rngs).";
-  } else if (flax::is_pytree(module)) {
+  } else if (is_nnx) {
     remedy = "It is an NNX module already; use it as it is.";
   }
   raise_type_error({"ToNNX", "an instance of a Linen module", py::describe(module), remedy});
@@ -61,13 +79,47 @@ void append_remedy(nb::python_error& error, const std::string& remedy) {
   py::set(value, py::names().args, nb::make_tuple(text + " " + remedy));
 }
 
+// A call of a ToNNX: what it was given, and what it runs.
+struct Call {
+  nb::handle self;
+  nb::handle linen_module;
+  const nb::tuple& args;
+  const nb::dict& kwargs;
+  const ToNNXCall& options;
+
+  std::string where() const { return "ToNNX(" + class_of(linen_module) + ")"; }
+
+  bridge::LinenLayout layout() const {
+    return bridge::LinenLayout::of(linen_module, options.method, args, kwargs);
+  }
+};
+
+// What is wrong with the variables that a module has, if Linen misses one of them.
+std::string what_is_missing(const Call& call) {
+  const bridge::LinenLayout layout = call.layout();
+  for (const auto& entry : layout.entries()) {
+    const nb::object present = bridge::attribute_at(call.self, entry.path);
+    const nb::object type = flax::type_for_collection(entry.collection);
+    if (present.is_valid() && flax::is_variable(present) && flax::variable_type(present).is(type)) {
+      continue;
+    }
+    const std::string got = present.is_valid() ? py::describe(present) : "nothing";
+    return call.where() + ", " + bridge::to_string(entry) + ": expected a " + py::type_name(type) +
+           ", got " + got + ". Set one with the value that the module was " +
+           "trained to: the others stay as they are.";
+  }
+  return call.where() + " has variables, but not those that this call needs: it may be another " +
+         "method, or inputs of another kind, than lazy_init was called with.";
+}
+
 // Linen could not find a variable: say what to do about it.
-[[noreturn]] void rethrow_not_found(nb::python_error& error, nb::handle self,
-                                    nb::handle linen_module) {
+[[noreturn]] void rethrow_not_found(nb::python_error& error, const Call& call) {
   const flax::Facade& f = flax::facade();
-  if (error.matches(f.collection_not_found_error) && !bridge::has_variables(self)) {
-    const std::string text = py::utf8(error.value()) + " ToNNX(" + class_of(linen_module) +
-                             ") has no variables yet. " + kInitRemedy;
+  if (bridge::has_variables(call.self)) {
+    append_remedy(error, what_is_missing(call));
+  } else if (error.matches(f.collection_not_found_error)) {
+    const std::string text =
+        py::utf8(error.value()) + " " + call.where() + " has no variables yet. " + kInitRemedy;
     // Past the constructors of Flax's classes, which build their text from parts.
     const nb::object raised =
         f.not_initialized_error.attr("__new__")(f.not_initialized_error, text);
@@ -75,8 +127,9 @@ void append_remedy(nb::python_error& error, const std::string& remedy) {
     PyException_SetCause(raised.ptr(), cause.release().ptr());
     PyErr_SetObject(f.not_initialized_error.ptr(), raised.ptr());
     throw nb::python_error();
+  } else {
+    append_remedy(error, kInitRemedy);
   }
-  append_remedy(error, kInitRemedy);
   throw;  // NOLINT: the python_error being handled by the caller
 }
 
@@ -98,46 +151,58 @@ Mode mode_of(nb::handle self, const nb::dict& attributes) {
                                                           : Mode::kInitialize;
 }
 
-nb::object run_linen(nb::handle self, nb::handle linen_module, nb::handle rngs, Mode mode,
-                     const nb::tuple& args, const nb::dict& kwargs, const ToNNXCall& options,
-                     bridge::UsageOfCall& usage) {
+nb::object initialize_linen(const Call& call, nb::handle rngs, bridge::UsageOfCall& usage) {
   const py::Names& n = py::names();
-  if (mode == Mode::kInitialize) {
-    nb::dict given = py::copy_dict(kwargs);
-    given[n.method] = options.method;
-    nb::list positional;
-    positional.append(rngs);
-    for (nb::handle arg : args) positional.append(arg);
-    const nb::object result = [&] {
-      const bridge::UsageOfCall::Away away(usage);
-      return py::call(py::get(linen_module, n.init_with_output), nb::tuple(positional), given);
-    }();
-    bridge::set_variables(self, result[1], "ToNNX(" + class_of(linen_module) + ").lazy_init");
-    return result[0];
-  }
-  const nb::dict variables = to_nnx::variables(self);
-  nb::object filter = options.mutable_;
-  if (filter.is_none()) {
-    filter = flax::enclosing_mutable();
-    if (!filter.is_valid()) {
-      nb::list present;
-      for (const auto& item : py::dict_items(variables)) {
-        if (!item.first.equal(n.params)) present.append(item.first);
-      }
-      filter = nb::len(present) == 0 ? nb::object(nb::bool_(false)) : nb::object(present);
-    }
-  }
-  nb::object result = [&] {
+  nb::dict given = py::copy_dict(call.kwargs);
+  given[n.method] = call.options.method;
+  nb::list positional;
+  positional.append(rngs);
+  for (nb::handle arg : call.args) positional.append(arg);
+  const nb::object result = [&] {
     const bridge::UsageOfCall::Away away(usage);
-    return bridge::apply_linen(
-        linen_module, {variables, rngs, options.method, filter, mode == Mode::kInitializeAgain},
-        args, kwargs);
+    return py::call(py::get(call.linen_module, n.init_with_output), nb::tuple(positional), given);
   }();
+  bridge::set_variables(call.self, result[1], call.where() + ".lazy_init");
+  return result[0];
+}
+
+nb::object run_linen(const Call& call, nb::handle rngs, bool initializes_again,
+                     bridge::UsageOfCall& usage) {
+  const bridge::GivenVariables given =
+      bridge::given_variables_of(call.self, [&] { return call.layout(); }, call.where());
+  nb::object filter = call.options.mutable_;
+  bool is_named = !filter.is_none();
+  if (!is_named) {
+    filter = flax::enclosing_mutable();
+    is_named = filter.is_valid();
+    if (!is_named) filter = given.default_filter;
+  }
+  nb::object result;
+  try {
+    const bridge::UsageOfCall::Away away(usage);
+    result = bridge::apply_linen(
+        call.linen_module, {given.variables, rngs, call.options.method, filter, initializes_again},
+        call.args, call.kwargs);
+  } catch (nb::python_error& error) {
+    const bool is_ours = error.matches(flax::facade().modify_variable_error) && !is_named &&
+                         !given.not_writable.empty();
+    if (!is_ours) throw;
+    append_remedy(error, call.where() +
+                             ": the module is closed over by a transformation, in which its "
+                             "variables may not change. Pass it as an argument of the "
+                             "transformation, or call it in its eval mode or with mutable=False.");
+    throw;
+  }
   if (filter.ptr() == Py_False) return result;
   const nb::object updates = result[1];
-  if (nb::len(updates) != 0) {
-    bridge::set_variables(self, updates, "ToNNX(" + class_of(linen_module) + ")");
-  }
+  std::optional<bridge::LinenLayout> layout;
+  const auto may_make = [&](nb::handle collection, const graph::Path& path) {
+    if (is_named) return true;
+    if (!layout) layout = call.layout();
+    const bridge::LinenLayout::Entry* entry = layout->find(path);
+    return entry == nullptr || !entry->collection.equal(collection);
+  };
+  bridge::write_updates(call.self, given.variables, updates, may_make, call.where());
   return result[0];
 }
 
@@ -172,21 +237,27 @@ nb::object call(nb::handle self, const nb::tuple& args, const nb::dict& kwargs,
   const Mode mode = mode_of(self, attributes);
   const bool initializing = mode != Mode::kCall;
   if (mode == Mode::kInitialize) usage.initializes();
-  // RNG counts advance before Linen runs, so they are part of what a failure undoes.
-  // Variables are replaced, never changed in place: the attributes are enough.
+  // RNG counts advance before Linen runs, so they are part of what a failure undoes. Variables
+  // are written at the end, all or none: the attributes are enough.
   graph::Snapshot before;
   before.add_attributes(self);
   before.add_graph(source);
   return graph::all_or_nothing(before, [&] {
     nb::dict keys;
+    const Call call{self, linen_module, args, kwargs, options};
     try {
       keys = initializing ? nnx_rngs_to_linen(source) : bridge::put_off_keys(source);
-      return run_linen(self, linen_module, keys, mode, args, kwargs, options, usage);
+      if (mode == Mode::kInitialize) return initialize_linen(call, keys, usage);
+      return run_linen(call, keys, mode == Mode::kInitializeAgain, usage);
     } catch (nb::python_error& error) {
       const flax::Facade& f = flax::facade();
       if (!initializing &&
-          (error.matches(f.param_not_found_error) || error.matches(f.collection_not_found_error))) {
-        rethrow_not_found(error, self, linen_module);
+          (error.matches(f.param_not_found_error) || error.matches(f.collection_not_found_error) ||
+           error.matches(f.variable_not_found_error))) {
+        rethrow_not_found(error, call);
+      }
+      if (!initializing && error.matches(f.invalid_rng_error) && bridge::holds_back(keys)) {
+        append_remedy(error, bridge::kHeldBack);
       }
       if (initializing && error.matches(f.invalid_rng_error) && keys.is_valid() &&
           nb::len(keys) == 0) {
@@ -211,7 +282,12 @@ nb::object attribute(nb::handle self, nb::handle name) {
       py::set(bound, n.self_dunder, self);
       return bound;
     }
-    remedy = "' (nor has " + class_of(linen_module) + ")";
+    const std::string linen_class = class_of(linen_module);
+    if (py::get_optional(linen_module, name).is_valid()) {
+      remedy = "'; " + linen_class + " has it: write to_nnx__module." + py::utf8(name);
+    } else {
+      remedy = "' (nor has " + linen_class + ")";
+    }
     if (!bridge::has_variables(self)) {
       remedy += "; if it is a variable of the Linen module, call lazy_init first";
     }

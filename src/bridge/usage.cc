@@ -51,7 +51,8 @@ void CallClock::stop() {
 
 UsageOfCall::UsageOfCall(const char* wrapper, nb::handle wrapped) {
   if (!table().recording) return;
-  key_ = {wrapper, py::full_name(flax::is_linen_module(wrapped) ? wrapped.type() : wrapped)};
+  const bool is_class_asked = std::string(wrapper) == "ToLinen";
+  key_ = {wrapper, py::full_name(is_class_asked ? wrapped : nb::handle(wrapped.type()))};
   counts_.calls = 1;
   clock_ = std::make_shared<CallClock>();
   outer_ = std::exchange(innermost, clock_);

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "bridge/leaf_for_call.h"
 #include "bridge/shells.h"
 #include "bridge/variable_maker.h"
 #include "flax/facade.h"
@@ -36,12 +37,12 @@ bool is_vanilla(nb::handle metadata) {
 }
 
 // The Linen box that a Variable came from.
-nb::object linen_box(nb::handle variable, nb::handle box_type, const nb::dict& metadata) {
+nb::object linen_box(const nb::object& value, nb::handle box_type, const nb::dict& metadata) {
   const py::Names& n = py::names();
   const nb::object from_metadata = py::get_optional(box_type, n.from_nnx_metadata);
   nb::dict fields;
   if (from_metadata.is_valid()) {
-    fields[n.value] = flax::stored_value(variable);
+    fields[n.value] = value;
     fields.update(metadata);
     try {
       return from_metadata(fields);
@@ -57,7 +58,16 @@ nb::object linen_box(nb::handle variable, nb::handle box_type, const nb::dict& m
   for (const auto& [key, value] : py::dict_items(metadata)) {
     if (!key.equal(n.linen_meta_type) && !flax::is_required_metadata(key)) fields[key] = value;
   }
-  return py::call(box_type, nb::make_tuple(flax::stored_value(variable)), fields);
+  return py::call(box_type, nb::make_tuple(value), fields);
+}
+
+// A leaf of Linen's variables with this value, boxed as the metadata of the Variable say.
+nb::object leaf_of(nb::handle variable, const nb::dict& metadata, nb::object value) {
+  const nb::object box_type = py::dict_get(metadata, py::names().linen_meta_type);
+  if (box_type.is_valid()) return linen_box(value, box_type, flax::box_metadata(variable));
+  if (is_vanilla(metadata)) return value;
+  return bridge::shell("NNXMeta")(flax::variable_type(variable), value,
+                                  flax::box_metadata(variable));
 }
 
 }  // namespace
@@ -69,12 +79,16 @@ bool is_vanilla_variable(nb::handle variable) {
 
 nb::object to_linen_var(nb::handle variable) {
   require_variable(variable, "to_linen_var");
+  return leaf_of(variable, flax::metadata_view(variable), flax::stored_value(variable));
+}
+
+nb::object bridge::leaf_for_call(nb::handle variable) {
   const nb::dict metadata = flax::metadata_view(variable);
-  const nb::object box_type = py::dict_get(metadata, py::names().linen_meta_type);
-  if (box_type.is_valid()) return linen_box(variable, box_type, flax::box_metadata(variable));
-  if (is_vanilla(metadata)) return flax::stored_value(variable);
-  return bridge::shell("NNXMeta")(flax::variable_type(variable), flax::stored_value(variable),
-                                  flax::box_metadata(variable));
+  const bool is_read_by_user = py::dict_get(metadata, py::names().on_get_value).is_valid() ||
+                               flax::reads_by_itself(variable);
+  return leaf_of(variable, metadata,
+                 is_read_by_user ? nb::object(py::get(variable, py::names().get_value)())
+                                 : flax::stored_value(variable));
 }
 
 nb::str get_col_name(nb::handle keypath) {

@@ -25,10 +25,7 @@ const std::vector<Allowed>& allowed_modules() {
       {"builtins",
        true,
        {"next", "input", "open", "breakpoint", "__import__", "id", "aiter", "anext"}},
-      {"sys",
-       false,
-       {"intern", "getrecursionlimit", "exc_info", "getsizeof", "audit", "exception", "getrefcount",
-        "is_finalizing", "displayhook"}},
+      {"sys", false, {"intern", "getsizeof", "audit", "exception", "is_finalizing", "displayhook"}},
       {"posix", false, {"fspath", "getpid"}},
       {"_io", false, {"text_encoding"}},
       {"_codecs", true, {}},
@@ -46,7 +43,7 @@ const std::vector<Allowed>& allowed_modules() {
       {"_bisect", true, {}},
       {"_heapq", true, {}},
       {"_statistics", true, {}},
-      {"_pickle", true, {}},
+
       {"_ast", true, {}},
       {"_tokenize", true, {}},
       {"_locale", true, {}},
@@ -92,7 +89,7 @@ bool is_allowed(std::string_view module, std::string_view name, bool by_user) {
 
 // Methods of C, by the class of the object that they are bound to.
 bool is_allowed_method(nb::handle owner, std::string_view name) {
-  if (name == "__subclasses__") return false;
+  if (name == "__subclasses__" || name == "locked") return false;
   const nb::handle type = PyType_Check(owner.ptr()) ? owner : nb::handle(owner.type());
   const auto* base = reinterpret_cast<PyTypeObject*>(type.ptr());
   // Classes of Python have the methods of the class of C that they build on.

@@ -70,6 +70,7 @@ Facade load() {
   f.pytree_flatten = look_up("flax.nnx:Pytree._graph_node_flatten");
   f.variable = look_up("flax.nnx:Variable");
   f.variable_init = look_up("flax.nnx:Variable.__init__");
+  f.variable_get_value = look_up("flax.nnx:Variable.get_value");
   f.hijax_variable = look_up("flax.nnx.variablelib:HijaxVariable");
   f.required_metadata = look_up("flax.nnx:Variable.required_metadata");
   f.variable_types = look_up("flax.nnx.variablelib:VariableTypeCache");
@@ -114,6 +115,9 @@ Facade load() {
   f.logical_axis_rules = look_up("flax.core.spmd:get_logical_axis_rules");
   f.shard_value = look_up("flax.core.spmd:shard_value");
   f.get_global_mesh = look_up("flax.core.meta:get_global_mesh");
+  f.trace_context_error = look_up("flax.errors:TraceContextError");
+  f.modify_variable_error = look_up("flax.errors:ModifyScopeVariableError");
+  f.variable_not_found_error = look_up("flax.errors:ScopeVariableNotFoundError");
   f.invalid_rng_error = look_up("flax.errors:InvalidRngError");
   f.param_not_found_error = look_up("flax.errors:ScopeParamNotFoundError");
   f.collection_not_found_error = look_up("flax.errors:ScopeCollectionNotFound");
@@ -140,6 +144,8 @@ Facade load() {
   f.abstract_mesh = look_up("jax.sharding:AbstractMesh");
   f.hashable_mapping = look_up("flax.nnx.graphlib:HashableMapping");
   f.trace_state = look_up("flax.nnx.tracers:TraceState");
+  f.eval_shape = look_up("jax:eval_shape");
+  f.random_key = look_up("jax.random:key");
   f.make_jaxpr = look_up("jax:make_jaxpr");
   f.dce_jaxpr = look_up("jax.interpreters.partial_eval:dce_jaxpr");
   f.closed_jaxpr = look_up("jax.extend.core:ClosedJaxpr");

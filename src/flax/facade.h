@@ -22,6 +22,7 @@ struct Facade {
   nb::handle pytree_flatten;  // nnx.Pytree._graph_node_flatten
   nb::handle variable;        // class nnx.Variable
   nb::handle variable_init;   // nnx.Variable.__init__
+  nb::handle variable_get_value;
   nb::handle hijax_variable;  // class HijaxVariable (a Variable seen by JAX)
   nb::handle required_metadata;
   nb::handle variable_types;  // dict: collection name -> Variable type
@@ -69,6 +70,9 @@ struct Facade {
   nb::handle shard_value;
   nb::handle get_global_mesh;
   nb::handle invalid_rng_error;
+  nb::handle trace_context_error;
+  nb::handle modify_variable_error;
+  nb::handle variable_not_found_error;
   nb::handle param_not_found_error;
   nb::handle collection_not_found_error;
   nb::handle not_initialized_error;  // a subclass of both, made here
@@ -92,6 +96,8 @@ struct Facade {
   nb::handle ufunc;
   nb::handle numpy_dtype;
   nb::handle make_jaxpr;
+  nb::handle eval_shape;
+  nb::handle random_key;
   nb::handle dce_jaxpr;
   nb::handle closed_jaxpr;
   nb::handle jaxpr_as_fun;

@@ -23,9 +23,9 @@ constexpr std::array<std::string_view, 10> kBeside = {
 
 // Of the standard library: their objects never change, or only beside the program.
 constexpr std::array<std::string_view, 18> kOpaque = {
-    "logging",   "threading", "_thread",  "re",        "pathlib",   "datetime",
-    "_datetime", "decimal",   "_decimal", "fractions", "typing",    "inspect",
-    "abc",       "_abc",      "uuid",     "ipaddress", "importlib", "_frozen_importlib"};
+    "logging",   "_thread", "_sre",     "re",        "pathlib",   "datetime",
+    "_datetime", "decimal", "_decimal", "fractions", "typing",    "inspect",
+    "abc",       "_abc",    "uuid",     "ipaddress", "importlib", "_frozen_importlib"};
 
 template <typename Names>
 bool is_among(const Names& names, std::string_view name) {
@@ -84,17 +84,31 @@ Origin origin_of_globals(nb::handle globals) {
 
 Origin origin_of_class(nb::handle type) { return origin_of_module(module_of_class(type)); }
 
+namespace {
+
+bool has_next(nb::handle type) {
+  return reinterpret_cast<PyTypeObject*>(type.ptr())->tp_iternext != nullptr;
+}
+
+}  // namespace
+
 bool is_opaque_class(nb::handle type) {
   const Facade& f = facade();
-  if (py::is_subtype(type, f.enum_type)) return true;
   if (py::is_subtype(type, f.numpy_array) || py::is_subtype(type, f.partial)) return false;
   const std::string_view root = root_of(module_of_class(type));
-  return root == "jax" || root == "jaxlib" || root == "numpy" || root == "ml_dtypes" ||
-         is_among(kOpaque, root);
+  if (root == "numpy") return !py::is_of_python(type) && !has_next(type);
+  return root == "jax" || root == "jaxlib" || root == "ml_dtypes" || is_among(kOpaque, root);
 }
 
 bool is_random_generator(nb::handle type) {
   return module_of_class(type).starts_with("numpy.random");
+}
+
+bool is_about_a_tracer(nb::handle code, nb::handle globals) {
+  const std::string_view module =
+      text_of(nb::borrow(PyDict_GetItemWithError(globals.ptr(), py::names().name_dunder.ptr())));
+  if (module != "jax._src.errors") return false;
+  return py::get(code, nb::str("co_name")).equal(py::names().init_dunder);
 }
 
 bool wraps_functions(nb::handle type) {

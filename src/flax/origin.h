@@ -38,6 +38,9 @@ Origin origin_of_class(nb::handle type);
 // patterns, paths, dates.
 bool is_opaque_class(nb::handle type);
 
+// True for the constructors of the errors by which JAX says that a value is not concrete.
+bool is_about_a_tracer(nb::handle code, nb::handle globals);
+
 // True for generators of numpy: what they draw cannot be seen.
 bool is_random_generator(nb::handle type);
 

@@ -5,6 +5,7 @@
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
+#include "py/recursion.h"
 
 namespace nnx_wrappers::flax {
 
@@ -12,8 +13,31 @@ nb::object trace_program(const nb::object& function, const nb::tuple& abstract_i
   return py::call(facade().make_jaxpr(function), abstract_inputs, nb::dict());
 }
 
+namespace {
+
+// True if an equation calls back into Python, at any depth.
+bool calls_back(nb::handle jaxpr) {
+  const py::RecursionGuard guard(" while reading a program");
+  for (const nb::object& equation : py::elements(jaxpr.attr("eqns"))) {
+    const std::string name = py::utf8(equation.attr("primitive").attr("name"));
+    if (name.ends_with("callback")) return true;
+    for (const auto& [key, value] : py::mapping_items(equation.attr("params"))) {
+      const bool is_sequence = PyTuple_CheckExact(value.ptr()) || PyList_CheckExact(value.ptr());
+      for (const nb::object& part : is_sequence ? py::elements(value) : std::vector{value}) {
+        nb::object inner = py::get_optional(part, nb::str("jaxpr"));
+        if (!inner.is_valid()) inner = part;
+        if (py::get_optional(inner, nb::str("eqns")).is_valid() && calls_back(inner)) return true;
+      }
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
 std::string_view unsound(nb::handle program) {
   if (nb::len(nb::object(program.attr("effects"))) != 0) return "a constructor with effects";
+  if (calls_back(program.attr("jaxpr"))) return "a constructor that calls back into Python";
   for (const nb::object& constant : py::elements(program.attr("consts"))) {
     if (is_tracer(constant)) {
       return "a constructor that uses values of an outer trace";

@@ -10,6 +10,7 @@
 
 #include "flax/array.h"
 #include "flax/facade.h"
+#include "flax/interned.h"
 #include "flax/linen.h"
 #include "flax/node.h"
 #include "flax/origin.h"
@@ -42,13 +43,6 @@ bool is_exactly_one_of(nb::handle object, std::initializer_list<PyTypeObject*> t
   return false;
 }
 
-// What no tuple of a user can hold, so that no tuple looks like a key of another kind.
-nb::handle mark() {
-  static constinit py::Once<const nb::handle> mark;
-  return mark.get(
-      [] { return nb::borrow(reinterpret_cast<PyObject*>(&PyBaseObject_Type))().release(); });
-}
-
 // (mark, kind, part, part, ...), or invalid if one of the parts is.
 nb::object tagged(const char* kind, std::initializer_list<nb::object> parts) {
   nb::list key;
@@ -72,6 +66,12 @@ struct Making {
 nb::object identity(nb::handle object, const Making& making) {
   if (making.by_identity != nullptr) making.by_identity->push_back(nb::borrow(object));
   return weak(object);
+}
+
+// The same without a look at how the object hashes: whoever uses the key holds the object.
+nb::object by_id(nb::handle object, const Making& making) {
+  if (making.by_identity != nullptr) making.by_identity->push_back(nb::borrow(object));
+  return tagged("object", {py::id(object)});
 }
 
 nb::object key_of(nb::handle object, Making& making);
@@ -200,8 +200,6 @@ struct KnownFunction {
 struct Memory {
   static constexpr size_t kMost = 4096;  // entries of a table; when full it forgets all
   std::unordered_map<PyObject*, std::shared_ptr<const KnownFunction>> functions;
-  nb::dict tokens;  // long key -> short key
-  long next = 0;    // no token is used twice, so old ones stay unequal
   nb::object context;
   nb::object context_key;
 };
@@ -209,18 +207,6 @@ struct Memory {
 Memory& memory() {
   static constinit py::Once<Memory> memory;  // immortal: holds Python objects
   return memory.get([] { return Memory(); });
-}
-
-// A short key that equals another only if the long ones are equal.
-nb::object interned(const nb::object& key) {
-  if (!key.is_valid()) return {};
-  if (memory().tokens.size() >= Memory::kMost) forget_keys();
-  const nb::dict tokens = memory().tokens;  // held: a look-up may run code that forgets
-  nb::object token = py::dict_get(tokens, key);
-  if (token.is_valid()) return token;
-  token = nb::make_tuple(mark(), memory().next++);
-  tokens[key] = token;
-  return token;
 }
 
 // While it lasts, the function counts as above those whose keys are made.
@@ -284,7 +270,10 @@ nb::object unknown_key(nb::handle object, Making& making) {
   const nb::object type = nb::borrow(object.type());
   if (is_array(object)) return {};
   if (is_opaque_class(type)) {  // of JAX or numpy: their own hash
-    if (PyObject_Hash(object.ptr()) != -1) return nb::make_tuple(type, object);
+    // Numbers of a class are told apart by their texts: 0.0 from -0.0.
+    nb::object text = nb::none();
+    if (PyNumber_Check(object.ptr()) != 0) text = nb::repr(object);
+    if (PyObject_Hash(object.ptr()) != -1) return nb::make_tuple(type, object, text);
     if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw nb::python_error();
     PyErr_Clear();
     return {};
@@ -296,8 +285,7 @@ nb::object unknown_key(nb::handle object, Making& making) {
       return tagged("fields", {identity(type, making), items_key(py::dict_items(fields), making)});
     }
   }
-  if (making.by_identity != nullptr) making.by_identity->push_back(nb::borrow(object));
-  return tagged("object", {py::id(object)});
+  return by_id(object, making);
 }
 
 nb::object key_of(nb::handle object, Making& making) {
@@ -340,16 +328,21 @@ nb::object key_of(nb::handle object, Making& making) {
   }
   if (type.is(f.frozen_dict))
     return key_of_keywords(nb::cast<nb::dict>(level_dict(object)), making);
-  if (type.is(f.partition_spec) || py::is_subtype(type, f.enum_type) ||
-      py::is_subtype(type, f.numpy_dtype)) {
+  if (type.is(f.partition_spec) || py::is_subtype(type, f.numpy_dtype)) {
     return nb::make_tuple(type, object);
   }
+  if (py::is_subtype(type, f.enum_type)) return by_id(object, making);
   if (type.is(f.jit_function) || type.is(f.custom_jvp) || type.is(f.custom_vjp) ||
       type.is(f.ufunc)) {
     return identity(object, making);
   }
   if (py::is_subtype(type, f.linen_module)) return linen_module_key(object, making);
-  if (making.unknown == Unknown::kRefuse || kind_of(object) != NodeKind::kLeaf) return {};
+  if (making.unknown == Unknown::kRefuse) return {};
+  const auto* layout = reinterpret_cast<PyTypeObject*>(type.ptr());
+  if (layout->tp_base == &PyTuple_Type && layout->tp_dictoffset == 0) {  // a named tuple
+    return tagged("tuple", {identity(type, making), keys_of(py::elements(object), making)});
+  }
+  if (kind_of(object) != NodeKind::kLeaf) return {};
   return unknown_key(object, making);
 }
 
@@ -390,7 +383,7 @@ nb::object trace_context_key() {
 void forget_keys() {
   // What the entries own dies after the tables are empty: destructors may call us.
   const auto functions = std::exchange(memory().functions, {});
-  const nb::dict tokens = std::exchange(memory().tokens, nb::dict());
+  forget_interned();
   const nb::object context = std::exchange(memory().context, {});
   const nb::object context_key = std::exchange(memory().context_key, {});
 }

@@ -55,6 +55,11 @@ nb::object stored_value(nb::handle variable) {
   return flattened[1].attr("unflatten")(flattened[0]);
 }
 
+bool reads_by_itself(nb::handle variable) {
+  return is_plain_variable(variable) &&
+         !py::get(variable.type(), py::names().get_value).is(facade().variable_get_value);
+}
+
 void store_value(nb::handle variable, nb::handle value) {
   const nb::object current = raw_value(variable);
   if (is_array_ref(current) && (is_jax_array(value) || is_array_ref(value))) {

@@ -28,6 +28,9 @@ nb::object stored_value(nb::handle variable);
 // The value as stored, an array ref kept as the ref.
 nb::object raw_value(nb::handle variable);
 
+// True if the class of the Variable has a `get_value` of its own.
+bool reads_by_itself(nb::handle variable);
+
 // Stores `value` past the trace check and past set hooks; writes into an array
 // ref where the variable holds one and `value` is an array.
 void store_value(nb::handle variable, nb::handle value);

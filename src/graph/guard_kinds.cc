@@ -108,6 +108,36 @@ bool ElementsGuard::holds() {
   return are_same && index == elements_.size();
 }
 
+std::vector<nb::handle> referents_of(nb::handle object, traverseproc traverse) {
+  std::vector<nb::handle> found;
+  if (traverse == nullptr) traverse = Py_TYPE(object.ptr())->tp_traverse;
+  if (traverse == nullptr) return found;
+  traverse(
+      object.ptr(),
+      [](PyObject* referent, void* into) {
+        static_cast<std::vector<nb::handle>*>(into)->emplace_back(referent);
+        return 0;
+      },
+      &found);
+  return found;
+}
+
+ReferentsGuard::ReferentsGuard(std::string path, nb::handle object, traverseproc traverse)
+    : Guard(std::move(path)), object_(object.ptr()), type_(object.type()), traverse_(traverse) {
+  for (const nb::handle referent : referents_of(object, traverse))
+    referents_.emplace_back(referent);
+}
+
+bool ReferentsGuard::holds() {
+  if (!type_.is_exactly(reinterpret_cast<PyObject*>(Py_TYPE(object_)))) return false;
+  const std::vector<nb::handle> now = referents_of(object_, traverse_);
+  if (now.size() != referents_.size()) return false;
+  for (size_t i = 0; i < now.size(); ++i) {
+    if (!referents_[i].is(now[i].ptr())) return false;
+  }
+  return true;
+}
+
 FunctionGuard::FunctionGuard(std::string path, nb::handle function)
     : Guard(std::move(path)), function_(function.ptr()) {
   const auto* made = reinterpret_cast<PyFunctionObject*>(function_);

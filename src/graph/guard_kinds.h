@@ -146,6 +146,25 @@ class ElementsGuard : public Guard {
   std::vector<Pin> elements_;
 };
 
+// What the garbage collector knows that an object of C holds. Borrowed. `traverse`: that of the
+// class of C that the object's class builds on, or of its own class.
+std::vector<nb::handle> referents_of(nb::handle object, traverseproc traverse = nullptr);
+
+// An object of C, by what it holds: a functools.partial, a property, an exception.
+class ReferentsGuard : public Guard {
+ public:
+  ReferentsGuard(std::string path, nb::handle object, traverseproc traverse);
+  bool holds() override;
+  size_t size() const override { return referents_.size() + 1; }
+  bool sees_every_change() const override { return true; }  // nearly all never change
+
+ private:
+  PyObject* object_;
+  Pin type_;
+  traverseproc traverse_;
+  std::vector<Pin> referents_;
+};
+
 // What a cell of a closure holds.
 class CellGuard : public Guard {
  public:

@@ -24,6 +24,7 @@
 
 #include "graph/guard.h"
 #include "py/call_recorder.h"
+#include "py/versions.h"
 
 namespace nnx_wrappers::graph {
 
@@ -33,7 +34,8 @@ class NamesGuard;
 struct Dependences {
   std::shared_ptr<const GuardSet> guards;  // null: they would not do
   std::string reason;
-  bool may_be_retried = false;  // the reason is one of this run
+  bool may_be_retried = false;      // the reason is one of this run
+  bool has_seen_the_trace = false;  // the code may have done otherwise since values were traced
 };
 
 class GuardRecorder : public py::CallObserver {
@@ -49,6 +51,9 @@ class GuardRecorder : public py::CallObserver {
 
   // Ends the recording, and compares once: what the run itself has changed cannot be guarded.
   Dependences finish();
+
+  // True for an object that was there before the code ran, and is compared.
+  bool has_seen(nb::handle object) const { return seen_.contains(object.ptr()); }
 
   Origin origin_of(const py::RunningFunction& function) override;
   void on_function(const py::RunningFunction& function, Origin origin) override;
@@ -83,11 +88,17 @@ class GuardRecorder : public py::CallObserver {
   // What the names of code lead to.
   void add_names_of(nb::handle code);
   void add_name(nb::handle name);
+  void flush_names();
   Namespace& namespace_of(nb::handle dict, nb::handle owner, const std::string& path);
   void guard_globals(const py::RunningFunction& function);
   void guard_imports(nb::handle code, nb::handle globals);
   void guard_environment();
+  void guard_abstract_classes();
+  void add_names_in(nb::handle texts);
   void note(Namespace& space, nb::handle name);
+  void note_absence(Namespace& space, nb::handle name);
+  void note_import(nb::handle name);
+  bool has_name(const char* text) const;
   void complete(nb::handle object);
   void complete_namespace(Namespace& space);
   void complete_namespaces_of(const py::RunningFunction& function);
@@ -106,7 +117,9 @@ class GuardRecorder : public py::CallObserver {
   void look_at_wrapped(nb::handle object, const std::string& path);
   void look_at_instance(nb::handle object, const std::string& path);
   bool check_base(nb::handle object, const std::string& path);
-  void look_at_members(nb::handle object, const std::string& path);
+  void look_at_slots(nb::handle object, const std::string& path);
+  void look_at_own(nb::handle object, const std::string& path);
+  void look_at_memo(nb::handle wrapper, const std::string& path);
   void look_at_attributes(nb::handle object, const std::string& path);
   void look_at_values(nb::handle dict, const std::string& path, bool as_attributes);
 
@@ -122,8 +135,15 @@ class GuardRecorder : public py::CallObserver {
   std::unordered_set<PyObject*> ran_;     // code objects, held by the recorder of calls
   std::unordered_map<PyObject*, std::vector<Waiting>> functions_;  // that did not run, by code
   std::vector<nb::object> kept_;
+  std::string suspicion_;          // of a function of C that is named, and may be called
+  std::vector<nb::object> memos_;  // wrappers of functools.lru_cache
+  bool has_seen_the_trace_ = false;
+  bool compares_abstract_classes_ = false;
+  bool reads_functions_ = false;  // code looks into functions that do not run
   nb::object random_state_;
   unsigned long switches_ = 0;
+  // What finalizers and callbacks of the garbage collector do is no part of the code.
+  std::optional<py::NoCollection> no_collection_;
   std::optional<py::CallRecorder> recorder_;
 };
 

@@ -2,9 +2,11 @@
 #include <Python.h>
 #include <structmember.h>  // needs the one above
 
+#include <algorithm>
 #include <array>
 
 #include "flax/array.h"
+#include "flax/c_functions.h"
 #include "flax/facade.h"
 #include "flax/origin.h"
 #include "graph/guard_kinds.h"
@@ -25,57 +27,32 @@ std::string_view type_text(const PyTypeObject* type) { return type->tp_name; }
 
 // The class of C whose layout an object has: that of the classes of Python, taken off.
 PyTypeObject* base_of_c(nb::handle object) {
-  // All classes that Python code makes are freed by one function.
-  const destructor of_python = as_type(flax::facade().nnx_module)->tp_dealloc;
   PyTypeObject* type = as_type(object.type());
-  while (type->tp_base != nullptr && (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 &&
-         type->tp_dealloc == of_python) {
+  while (type->tp_base != nullptr && py::is_of_python(reinterpret_cast<PyObject*>(type))) {
     type = type->tp_base;
   }
   return type;
 }
 
-// What the garbage collector knows that an object of C holds. Borrowed.
-std::vector<nb::handle> referents_of(nb::handle object) {
-  std::vector<nb::handle> found;
-  const traverseproc traverse = Py_TYPE(object.ptr())->tp_traverse;
-  if (traverse == nullptr) return found;
-  traverse(
-      object.ptr(),
-      [](PyObject* referent, void* into) {
-        static_cast<std::vector<nb::handle>*>(into)->emplace_back(referent);
-        return 0;
-      },
-      &found);
-  return found;
-}
-
-constexpr int kObject = 6;  // T_OBJECT and T_OBJECT_EX of CPython's structmember.h
-constexpr int kObjectOrNothing = 16;
-constexpr int kReadOnly = 1;
+constexpr int kObjectOrNothing = 16;  // T_OBJECT_EX of CPython's structmember.h: a slot
 constexpr int kRelative = 8;
 
-struct FoundMember {
-  MembersGuard::Member member;
-  bool is_read_only;
-};
-
-// The members of the class and its bases that are objects.
-std::vector<FoundMember> members_of(PyTypeObject* type) {
-  std::vector<FoundMember> found;
-  const nb::handle bases = type->tp_mro;
+// The `__slots__` of the class and its bases that are of Python.
+std::vector<MembersGuard::Member> slots_of(nb::handle object) {
+  std::vector<MembersGuard::Member> found;
+  const PyTypeObject* base_of_c = nnx_wrappers::graph::base_of_c(object);
+  const nb::handle bases = as_type(object.type())->tp_mro;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(bases.ptr()); ++i) {
     const auto* base = as_type(PyTuple_GET_ITEM(bases.ptr(), i));
-    if (base->tp_dict == nullptr || base == &PyBaseObject_Type) continue;
+    if (base == base_of_c || base->tp_dict == nullptr) continue;
     Py_ssize_t position = 0;
     PyObject* name = nullptr;
     PyObject* value = nullptr;
     while (PyDict_Next(base->tp_dict, &position, &name, &value) != 0) {
       if (!Py_IS_TYPE(value, &PyMemberDescr_Type)) continue;
       const PyMemberDef* member = reinterpret_cast<PyMemberDescrObject*>(value)->d_member;
-      if (member->type != kObject && member->type != kObjectOrNothing) continue;
-      if ((member->flags & kRelative) != 0) continue;
-      found.push_back({{member->name, member->offset}, (member->flags & kReadOnly) != 0});
+      if (member->type != kObjectOrNothing || (member->flags & kRelative) != 0) continue;
+      found.push_back({member->name, member->offset});
     }
   }
   return found;
@@ -83,7 +60,8 @@ std::vector<FoundMember> members_of(PyTypeObject* type) {
 
 nb::object bytes_of_numpy(nb::handle array) {
   const nb::handle type = flax::facade().numpy_array;
-  return nb::make_tuple(type.attr("shape").attr("__get__")(array), array.attr("dtype").attr("str"),
+  const nb::object dtype = type.attr("dtype").attr("__get__")(array);
+  return nb::make_tuple(type.attr("shape").attr("__get__")(array), nb::repr(dtype),
                         type.attr("tobytes")(array));
 }
 
@@ -92,12 +70,21 @@ nb::object bytes_of_bytearray(nb::handle array) {
                                              PyByteArray_GET_SIZE(array.ptr())));
 }
 
-nb::object bytes_of_array(nb::handle array) { return array.attr("tobytes")(); }
+nb::object bytes_of_array(nb::handle array) {
+  const nb::handle type = reinterpret_cast<PyObject*>(base_of_c(array));
+  return type.attr("tobytes")(array);
+}
 
 // Modules of classes of C of the standard library whose state no guard could compare.
-constexpr std::array<std::string_view, 10> kWithHiddenState = {
-    "_io",    "mmap",    "_ctypes", "_socket",      "_queue",
-    "select", "sqlite3", "_ssl",    "_elementtree", "pyexpat"};
+constexpr std::array<std::string_view, 18> kWithHiddenState = {
+    "_io",     "mmap",     "_ctypes", "_socket",      "_queue",  "select",
+    "_ssl",    "sqlite3",  "xml",     "_elementtree", "pyexpat", "_asyncio",
+    "_random", "_hashlib", "_blake2", "contextvars",  "zlib",    "_contextvars"};
+
+// Modules of classes of C that hold other objects, and nothing besides that could change.
+constexpr std::array<std::string_view, 9> kOnlyHolding = {
+    "builtins", "types",        "functools",  "collections", "operator",
+    "typing",   "_collections", "_functools", "_operator"};
 
 }  // namespace
 
@@ -132,7 +119,9 @@ void GuardRecorder::look_at(nb::handle object, const std::string& path) {
 void GuardRecorder::look_at_function(nb::handle function, const std::string& path) {
   const auto* made = reinterpret_cast<PyFunctionObject*>(function.ptr());
   if (flax::origin_of_globals(made->func_globals) == flax::Origin::kUser) {
-    if (ran_.contains(made->func_code)) return look_at_parts(function, path);
+    guard<FunctionGuard>(path, function);
+    visit(made->func_dict, path);
+    if (reads_functions_ || ran_.contains(made->func_code)) return look_at_parts(function, path);
     functions_[made->func_code].push_back({nb::borrow(function), path});
     return;
   }
@@ -145,10 +134,8 @@ void GuardRecorder::look_at_function(nb::handle function, const std::string& pat
 
 void GuardRecorder::look_at_parts(nb::handle function, const std::string& path) {
   const auto* made = reinterpret_cast<PyFunctionObject*>(function.ptr());
-  guard<FunctionGuard>(path, function);
   visit(made->func_defaults, path);
   visit(made->func_kwdefaults, path);
-  visit(made->func_dict, path);
   if (made->func_closure == nullptr) return;
   const nb::object names = py::get(nb::handle(made->func_code), nb::str("co_freevars"));
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(made->func_closure); ++i) {
@@ -163,14 +150,14 @@ void GuardRecorder::look_at_parts(nb::handle function, const std::string& path) 
 void GuardRecorder::look_at_class(nb::handle type, const std::string& path) {
   if (!is_user_class(type)) return;
   const unsigned version = py::assigned_type_version(type);
-  if (version != 0) guard<ClassGuard>(path, type, version);
+  if (version == 0) return refuse("class " + path + " was changed too often to be compared");
+  guard<ClassGuard>(path, type, version);
   const nb::handle bases = as_type(type)->tp_mro;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(bases.ptr()); ++i) {
     const nb::handle base = PyTuple_GET_ITEM(bases.ptr(), i);
     if (!is_user_class(base)) continue;
     const nb::handle dict = as_type(base)->tp_dict;
     seen_.emplace(base.ptr(), nb::borrow(base));
-    if (version == 0) guard<DictGuard>(path, dict);
     std::unique_ptr<Namespace>& space = namespaces_[dict.ptr()];
     if (space != nullptr) continue;
     space = std::make_unique<Namespace>();
@@ -178,9 +165,12 @@ void GuardRecorder::look_at_class(nb::handle type, const std::string& path) {
     space->path = i == 0 ? path : py::type_name(base);
     space->looks_further = true;
     named_spaces_.push_back(space.get());
+    const nb::handle match_names = PyDict_GetItemString(dict.ptr(), "__match_args__");
+    if (match_names.is_valid()) add_names_in(match_names);
     look_at_functions_of(*space);
     Namespace& made = *space;  // the map may grow
     for (PyObject* name : std::vector<PyObject*>(names_.begin(), names_.end())) note(made, name);
+    flush_names();
   }
   visit(type.type(), py::type_name(type.type()));
 }
@@ -192,11 +182,12 @@ void GuardRecorder::look_at_functions_of(const Namespace& space) {
   PyObject* value = nullptr;
   while (PyDict_Next(space.dict.ptr(), &position, &name, &value) != 0) {
     const PyTypeObject* type = Py_TYPE(value);
-    const bool is_method =
-        PyFunction_Check(value) || type == &PyProperty_Type || type == &PyClassMethod_Type ||
-        type == &PyStaticMethod_Type || type_text(type).starts_with("functools.") ||
-        type_text(type) == "cached_property" || type_text(type) == "partialmethod";
-    if (is_method) visit(value, space.path + attribute_text(name));
+    const bool is_method = PyFunction_Check(value) || type == &PyProperty_Type ||
+                           type == &PyClassMethod_Type || type == &PyStaticMethod_Type ||
+                           flax::module_of_class(nb::handle(value).type()) == "functools";
+    // Descriptors, and objects in the place of methods.
+    const bool is_of_user = !PyType_Check(value) && is_user_class(nb::handle(value).type());
+    if (is_method || is_of_user) visit(value, space.path + attribute_text(name));
   }
 }
 
@@ -207,23 +198,20 @@ void GuardRecorder::look_at_module(nb::handle module, const std::string& path) {
   if (std::exchange(space.is_module, true)) return;
   if (space.looks_further) space.guard->fix_size();
   named_spaces_.push_back(&space);
+  note(space, nb::str("__getattr__"));
   for (PyObject* name : std::vector<PyObject*>(names_.begin(), names_.end())) note(space, name);
 }
 
 // ---- objects -------------------------------------------------------------------------------
 
-// Objects of C that hold others in a way of their own. False for all others.
+// Objects of C whose state is read in a way of its own. False for all others.
 bool GuardRecorder::look_at_known(nb::handle object, const std::string& path) {
   PyObject* ptr = object.ptr();
   const PyTypeObject* base = base_of_c(object);
   if (PyCFunction_Check(ptr)) {
     PyObject* owner = PyCFunction_GetSelf(ptr);
+    refuse(flax::reason_not_repeatable(object, owner, true));
     if (owner != nullptr && !PyModule_Check(owner)) visit(owner, path);
-    return true;
-  }
-  if (PyMethod_Check(ptr)) {
-    visit(PyMethod_GET_FUNCTION(ptr), path);
-    visit(PyMethod_GET_SELF(ptr), path);
     return true;
   }
   if (PyContextVar_CheckExact(ptr)) {
@@ -231,52 +219,59 @@ bool GuardRecorder::look_at_known(nb::handle object, const std::string& path) {
     visit(ContextVarGuard::value(ptr), path);
     return true;
   }
+  if (PyCell_Check(ptr)) {
+    guard<CellGuard>(path, object);
+    visit(PyCell_GET(ptr), path);
+    return true;
+  }
   if (PyWeakref_CheckRef(ptr) || PyWeakref_CheckProxy(ptr)) {
     guard<ReferenceGuard>(path, object);
     visit(ReferenceGuard::target(ptr), path);
-    return true;
-  }
-  if (type_text(base) == "_thread._local") {
-    if (as_type(object.type())->tp_init != base->tp_init) {
-      refuse(path + ", a threading.local with a constructor of its own");
+  } else if (type_text(base) == "_thread._local") {
+    const PyTypeObject* type = as_type(object.type());
+    if (type->tp_init != base->tp_init || type->tp_getattro != base->tp_getattro) {
+      refuse(path + ", a threading.local with a constructor or __getattribute__ of its own");
       return true;
     }
     guard<ThreadLocalGuard>(path, object);
-    const nb::object dict = ThreadLocalGuard::dict_of(object);
-    look_at_values(dict, path, true);
+    look_at_values(ThreadLocalGuard::dict_of(object), path, true);
+    if (is_user_class(object.type())) visit(object.type(), py::type_name(object.type()));
     return true;
-  }
-  if (py::is_subtype(object.type(), flax::facade().numpy_array)) {
+  } else if (py::is_subtype(object.type(), flax::facade().numpy_array)) {
     look_at_numpy(object, path);
-    return true;
-  }
-  if (PyByteArray_Check(ptr)) {
+  } else if (PyByteArray_Check(ptr)) {
     guard<BytesGuard>(path, object, bytes_of_bytearray);
-    return true;
-  }
-  if (type_text(base) == "array.array") {
+  } else if (type_text(base) == "array.array") {
     guard<BytesGuard>(path, object, bytes_of_array);
+  } else if (type_text(base) == "functools._lru_cache_wrapper") {
+    look_at_memo(object, path);
     return true;
+  } else {
+    return PyCode_Check(ptr) || Py_IS_TYPE(ptr, &PyMethodDescr_Type) ||
+           Py_IS_TYPE(ptr, &PyWrapperDescr_Type) || Py_IS_TYPE(ptr, &PyGetSetDescr_Type) ||
+           Py_IS_TYPE(ptr, &PyMemberDescr_Type) || Py_IS_TYPE(ptr, &PyRange_Type);
   }
-  if (type_text(base) == "functools._lru_cache_wrapper") {
-    for (const nb::handle part : referents_of(object)) {
-      if (PyDict_CheckExact(part.ptr())) {
-        if (part.is(py::present_instance_dict(object))) continue;
-        if (seen_.emplace(part.ptr(), nb::borrow(part)).second) guard<MemoGuard>(path, part);
-        look_at_values(part, path, false);
-      } else if (PyFunction_Check(part.ptr())) {
-        visit(part, path);
-      }
+  if (base != as_type(object.type())) look_at_own(object, path);
+  return true;
+}
+
+// What functools.lru_cache keeps: results, or elements of a list that hold them.
+void GuardRecorder::look_at_memo(nb::handle wrapper, const std::string& path) {
+  const nb::object attributes = py::present_instance_dict(wrapper);
+  if (attributes.is_valid()) {
+    guard<InstanceGuard>(path, wrapper, attributes);
+    look_at_values(attributes, path, true);
+  }
+  memos_.push_back(nb::borrow(wrapper));
+  for (const nb::handle part : referents_of(wrapper)) {
+    const bool is_table = PyDict_CheckExact(part.ptr()) != 0 && !part.is(attributes);
+    if (is_table) {
+      seen_.emplace(part.ptr(), nb::borrow(part));
+      guard<MemoGuard>(path, part);
+    } else if (!PyType_Check(part.ptr())) {
+      visit(part, path);  // a key or a result, too
     }
-    return true;
   }
-  if (Py_IS_TYPE(ptr, &PyDictProxy_Type)) {
-    for (const nb::handle part : referents_of(object)) visit(part, path);
-    return true;
-  }
-  return PyCode_Check(ptr) || Py_IS_TYPE(ptr, &PyMethodDescr_Type) ||
-         Py_IS_TYPE(ptr, &PyWrapperDescr_Type) || Py_IS_TYPE(ptr, &PyGetSetDescr_Type) ||
-         Py_IS_TYPE(ptr, &PyMemberDescr_Type) || Py_IS_TYPE(ptr, &PyRange_Type);
 }
 
 void GuardRecorder::look_at_numpy(nb::handle array, const std::string& path) {
@@ -293,7 +288,9 @@ void GuardRecorder::look_at_numpy(nb::handle array, const std::string& path) {
 void GuardRecorder::look_at_wrapped(nb::handle object, const std::string& path) {
   if (!flax::wraps_functions(object.type())) return;
   const nb::object dict = py::present_instance_dict(object);
-  if (dict.is_valid()) look_at_values(dict, path, true);
+  if (!dict.is_valid()) return;
+  guard<InstanceGuard>(path, object, dict);
+  look_at_values(dict, path, true);
 }
 
 void GuardRecorder::look_at_instance(nb::handle object, const std::string& path) {
@@ -318,7 +315,25 @@ void GuardRecorder::look_at_instance(nb::handle object, const std::string& path)
       return true;
     });
   }
-  look_at_members(object, path);
+  const PyTypeObject* base = base_of_c(object);
+  const bool holds_more = base != &PyBaseObject_Type && base != &PyDict_Type &&
+                          base != &PyList_Type && base != &PySet_Type && base != &PyTuple_Type &&
+                          base != &PyFrozenSet_Type && base->tp_traverse != nullptr;
+  if (type_text(base) == "operator.attrgetter") {
+    for (const nb::handle part : referents_of(object)) add_names_in(part);
+    flush_names();
+  }
+  if (holds_more) {
+    py::counted_instance_dict(object);  // which it may only make now
+    guard<ReferentsGuard>(path, object, base->tp_traverse);
+    for (const nb::handle part : referents_of(object, base->tp_traverse)) visit(part, path);
+  }
+  look_at_own(object, path);
+}
+
+// What classes of Python add to an object.
+void GuardRecorder::look_at_own(nb::handle object, const std::string& path) {
+  look_at_slots(object, path);
   look_at_attributes(object, path);
   if (is_user_class(object.type())) visit(object.type(), py::type_name(object.type()));
 }
@@ -339,28 +354,26 @@ bool GuardRecorder::check_base(nb::handle object, const std::string& path) {
     return false;
   }
   std::string_view module = type_text(base);
-  module = module.substr(0, module.find('.'));
-  for (const std::string_view hidden : kWithHiddenState) {
-    if (module == hidden || type_text(base) == "memoryview") {
-      refuse(what + " has a state that cannot be compared");
-      return false;
-    }
-  }
-  return true;
+  const bool has_no_module = module.find('.') == std::string_view::npos;
+  module = has_no_module ? "builtins" : module.substr(0, module.find('.'));
+  const bool is_hidden = std::ranges::find(kWithHiddenState, module) != kWithHiddenState.end() ||
+                         type_text(base) == "memoryview" || type_text(base) == "coroutine" ||
+                         type_text(base) == "async_generator" ||
+                         // Nothing to be seen inside, and not known to be constant.
+                         (origin != flax::Origin::kStandard && base->tp_traverse == nullptr) ||
+                         (base != &PyBaseObject_Type && origin == flax::Origin::kStandard &&
+                          std::ranges::find(kOnlyHolding, module) == kOnlyHolding.end());
+  if (is_hidden) refuse(what + " has a state that cannot be compared");
+  return !is_hidden;
 }
 
-void GuardRecorder::look_at_members(nb::handle object, const std::string& path) {
-  std::vector<MembersGuard::Member> mutable_members;
-  std::vector<FoundMember> members = members_of(as_type(object.type()));
-  for (const FoundMember& found : members) {
-    if (!found.is_read_only) mutable_members.push_back(found.member);
+void GuardRecorder::look_at_slots(nb::handle object, const std::string& path) {
+  std::vector<MembersGuard::Member> slots = slots_of(object);
+  if (slots.empty()) return;
+  for (const MembersGuard::Member& slot : slots) {
+    visit(MembersGuard::value(object, slot), path + "." + slot.name);
   }
-  if (!mutable_members.empty()) {
-    guard<MembersGuard>(path, object, std::move(mutable_members));
-  }
-  for (const FoundMember& found : members) {
-    visit(MembersGuard::value(object, found.member), path + "." + found.member.name);
-  }
+  guard<MembersGuard>(path, object, std::move(slots));
 }
 
 void GuardRecorder::look_at_attributes(nb::handle object, const std::string& path) {

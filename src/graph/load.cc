@@ -51,7 +51,7 @@ class Loader {
     bool rebuild = false;
     for (flax::Child& child : children) {
       path_.push_back(child.key);
-      StateTree* below = given == nullptr ? nullptr : given->child(child.key);
+      StateTree* below = given == nullptr ? nullptr : given->child_of_module(child.key);
       nb::object loaded = visit(child.value, child.kind, below);
       if (!loaded.is(child.value)) {
         if (!flax::set_child(self, kind, child.key, loaded)) rebuild = true;

@@ -19,6 +19,33 @@ StateTree* StateTree::child(nb::handle key) const {
   return children_[nb::cast<size_t>(position)].second.get();
 }
 
+StateTree* StateTree::child_of_module(nb::handle key) {
+  StateTree* found = child(key);
+  if (found != nullptr || PyLong_CheckExact(key.ptr()) == 0) return found;
+  found = child(nb::str(key));
+  if (found != nullptr) found->by_text_ = true;
+  return found;
+}
+
+bool StateTree::has_texts_for_numbers() const {
+  if (by_text_) return true;
+  for (const auto& item : children_) {
+    if (item.second->has_texts_for_numbers()) return true;
+  }
+  return false;
+}
+
+Path StateTree::first_number_beside_its_text() const {
+  for (const auto& [key, below] : children_) {
+    if (PyLong_CheckExact(key.ptr()) != 0 && child(nb::str(key)) != nullptr) return {key};
+    Path path = below->first_number_beside_its_text();
+    if (path.empty()) continue;
+    path.insert(path.begin(), key);
+    return path;
+  }
+  return {};
+}
+
 void StateTree::add_collection(nb::handle collection, nb::handle variables) {
   const py::RecursionGuard guard(" while reading a tree of Linen variables");
   for (auto& [key, value] : py::mapping_items(variables)) {

@@ -27,6 +27,16 @@ class StateTree {
   // The child at `key`, or nullptr.
   StateTree* child(nb::handle key) const;
 
+  // The child for a key of a module: at `key`, else, for a number, at its text, which is what
+  // checkpoints that are restored without a target have in its place.
+  StateTree* child_of_module(nb::handle key);
+
+  // True if a child at or below this path was found by the text of a number.
+  bool has_texts_for_numbers() const;
+
+  // A path at which a number and its text stand side by side; empty if there is none.
+  Path first_number_beside_its_text() const;
+
   // The leaves at this path: one for each collection that has it.
   const std::vector<StateLeaf>& leaves() const { return leaves_; }
 
@@ -72,6 +82,7 @@ class StateTree {
   std::vector<std::pair<nb::object, std::unique_ptr<StateTree>>> children_;
   nb::dict index_;  // key -> position in children_
   bool used_ = false;
+  bool by_text_ = false;
 };
 
 }  // namespace nnx_wrappers::graph

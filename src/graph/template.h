@@ -27,13 +27,14 @@ class Refusal : public std::runtime_error {
 // One place for a value: a Variable's, or that of a bare leaf.
 struct Slot {
   Path path;
-  nb::object type;      // the Variable's type; invalid for a bare leaf
-  nb::object constant;  // a value that holds no tracer; invalid otherwise
-  bool is_hidden;       // what a closure holds: no part of the module's state
+  nb::object type;         // the Variable's type; invalid for a bare leaf
+  nb::object constant;     // a value that holds no tracer; invalid otherwise
+  bool is_hidden;          // what a closure holds: no part of the module's state
+  bool is_shared = false;  // the constant was there before: each instance has it itself
 };
 
-// What an instance may share with the graph that was captured although its type
-// says nothing: asked for static attributes (owner, name, value).
+// What an instance shares with the graph that was captured although its type does not say so:
+// asked for static attributes (owner, name, value).
 using MayShare = std::function<bool(nb::handle owner, nb::handle name, nb::handle value)>;
 
 // What a capture took out of the graph.

@@ -102,6 +102,7 @@ class Capture {
       if (flax::is_array_ref(leaf)) refuse("an array ref");
     }
     made_.slots_.push_back({path_, std::move(type), traced ? nb::object() : value, in_closures_});
+    made_.slots_.back().is_shared = may_share_({}, {}, value);
     captured_.values.push_back(value);
     return made_.slots_.size() - 1;
   }
@@ -148,7 +149,7 @@ class Capture {
 
   Attribute static_attribute(nb::handle owner, const nb::object& name, const nb::object& value) {
     Keeping keeping = keeping_of(value, shared_);
-    if (keeping == Keeping::kRefuse && may_share_(owner, name, value)) keeping = Keeping::kShare;
+    if (keeping != Keeping::kShare && may_share_(owner, name, value)) keeping = Keeping::kShare;
     if (keeping == Keeping::kRefuse) {
       if (PyFunction_Check(value.ptr())) return {name, Attribute::kChild, {}, closure(value)};
       refuse("the static attribute '" + py::utf8(name) + "' (" + py::describe(value) + ")");

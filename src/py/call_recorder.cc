@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "py/interpreter_internals.h"
+#include "py/recursion.h"
 
 namespace nnx_wrappers::py {
 
@@ -53,6 +54,7 @@ namespace {
 
 // Under the GIL, of all threads: how many record, and the evaluation function that was there.
 int recorders = 0;
+int given_up = 0;
 _PyFrameEvalFunction others = nullptr;
 
 }  // namespace
@@ -77,6 +79,12 @@ struct FrameEvents {
     CallRecorder* recorder = recorder_of_thread;
     // What a profile or trace function of Python runs is not part of the program.
     if (recorder == nullptr || thread->tracing != 0) return others(thread, frame, throws);
+    if (is_stack_low()) {
+      // Each frame takes a part of the C stack here, which it does not without us.
+      ++given_up;
+      _PyInterpreterState_SetEvalFrameFunc(thread->interp, others);
+      return others(thread, frame, throws);
+    }
     const CallRecorder::Current caller = recorder->current_;
     const CallRecorder::Current current = recorder->enter(frame);
     recorder->make_current(current);
@@ -87,7 +95,8 @@ struct FrameEvents {
   }
 };
 
-CallRecorder::CallRecorder(CallObserver& observer) : observer_(observer), c_calls_(on_c_call) {
+CallRecorder::CallRecorder(CallObserver& observer)
+    : observer_(observer), c_calls_(on_c_call), given_up_before_(given_up) {
   recorder_of_thread = this;
   FrameEvents::start();
 }
@@ -97,9 +106,10 @@ CallRecorder::~CallRecorder() {
   recorder_of_thread = nullptr;
 }
 
-const std::string& CallRecorder::check() const {
+std::string CallRecorder::check() const {
   if (failure_) std::rethrow_exception(failure_);
-  return c_calls_.incomplete();
+  return given_up == given_up_before_ ? c_calls_.incomplete()
+                                      : "it recurses too deep to be watched";
 }
 
 bool CallRecorder::is_recording() { return recorder_of_thread != nullptr; }

@@ -63,7 +63,7 @@ class CallRecorder {
   CallRecorder& operator=(const CallRecorder&) = delete;
 
   // Throws what the observer threw. Returns why not everything was seen, or nothing.
-  const std::string& check() const;
+  std::string check() const;
 
   // True while this thread has a recorder.
   static bool is_recording();
@@ -97,6 +97,7 @@ class CallRecorder {
   std::unordered_map<PyObject*, Code> codes_;
   Current current_;
   std::exception_ptr failure_;
+  int given_up_before_;
 };
 
 }  // namespace nnx_wrappers::py

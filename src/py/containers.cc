@@ -95,6 +95,10 @@ void remove(nb::handle dict, nb::handle key) {
   if (PyDict_DelItem(dict.ptr(), key.ptr()) != 0) throw nb::python_error();
 }
 
+void remove_if_there(nb::handle dict, nb::handle key) {
+  if (contains(dict, key)) remove(dict, key);
+}
+
 bool contains(nb::handle container, nb::handle key) {
   const int found = PySequence_Contains(container.ptr(), key.ptr());
   if (found < 0) throw nb::python_error();

@@ -35,6 +35,9 @@ nb::object dict_get(nb::handle dict, nb::handle key);
 // del dict[key].
 void remove(nb::handle dict, nb::handle key);
 
+// The same; nothing happens if it is not there.
+void remove_if_there(nb::handle dict, nb::handle key);
+
 // key in container.
 bool contains(nb::handle container, nb::handle key);
 

@@ -37,6 +37,7 @@ namespace nnx_wrappers::py {
   X(from_nnx_metadata, "from_nnx_metadata")         \
   X(frozen_contents, "_dict")                       \
   X(func, "func")                                   \
+  X(get_value, "get_value")                         \
   X(get_variable, "get_variable")                   \
   X(get_metadata, "get_metadata")                   \
   X(get_raw_value, "get_raw_value")                 \
@@ -71,6 +72,7 @@ namespace nnx_wrappers::py {
   X(name_dunder, "__name__")                        \
   X(nnx_class, "nnx_class")                         \
   X(nnx_module_augment_fn, "nnx_module_augment_fn") \
+  X(on_get_value, "on_get_value")                   \
   X(out_sharding, "out_sharding")                   \
   X(param, "param")                                 \
   X(params, "params")                               \

@@ -122,6 +122,16 @@ bool is_subtype(nb::handle type, nb::handle base) {
                           reinterpret_cast<PyTypeObject*>(base.ptr())) != 0;
 }
 
+bool is_of_python(nb::handle type) {
+  static constinit Once<const nb::handle> once;
+  // Immortal, and made by a class statement: all such classes are freed by one function.
+  const nb::handle sample =
+      once.get([] { return nb::object(nb::module_::import_("abc").attr("ABC")).release(); });
+  const auto* object = reinterpret_cast<PyTypeObject*>(type.ptr());
+  return (object->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 &&
+         object->tp_dealloc == reinterpret_cast<PyTypeObject*>(sample.ptr())->tp_dealloc;
+}
+
 bool is_frozen_dataclass(nb::handle type) {
   const nb::object params = get_optional(type, nb::str("__dataclass_params__"));
   return params.is_valid() && nb::cast<bool>(nb::bool_(get(params, nb::str("frozen"))));

@@ -62,6 +62,9 @@ bool is_subtype(nb::handle type, nb::handle base);
 // True for a class that dataclasses.dataclass(frozen=True) has made.
 bool is_frozen_dataclass(nb::handle type);
 
+// True for a class that a class statement of Python has made, or type().
+bool is_of_python(nb::handle type);
+
 // True if `object` is a class.
 bool is_class(nb::handle object);
 

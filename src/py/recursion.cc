@@ -14,9 +14,10 @@ namespace {
 // What is left below the last level: for what a level calls, and for cleaning up.
 constexpr std::uintptr_t kMargin = 256UL * 1024;
 
-// The lowest address that recursion may reach in this thread; 0 where it is not known.
+// The lowest address that recursion may reach in this thread, so that `margin` or a part of the
+// stack is left; 0 where it is not known.
 // Stacks grow downwards on every platform that the library is built for.
-std::uintptr_t find_floor() {
+std::uintptr_t find_floor(std::uintptr_t margin, std::uintptr_t part) {
 #if defined(__linux__)
   pthread_attr_t attributes;
   if (pthread_getattr_np(pthread_self(), &attributes) != 0) return 0;
@@ -25,19 +26,28 @@ std::uintptr_t find_floor() {
   const bool known = pthread_attr_getstack(&attributes, &lowest, &size) == 0;
   pthread_attr_destroy(&attributes);
   if (!known) return 0;
-  return reinterpret_cast<std::uintptr_t>(lowest) + std::min<std::uintptr_t>(kMargin, size / 4);
+  return reinterpret_cast<std::uintptr_t>(lowest) + std::min<std::uintptr_t>(margin, size / part);
 #else
-  return 0;
+  return static_cast<void>(margin), static_cast<void>(part), 0;
 #endif
 }
 
-bool is_stack_used_up() {
-  thread_local const std::uintptr_t floor = find_floor();
+std::uintptr_t here() {
   // Not the address of a variable: AddressSanitizer may keep those elsewhere.
-  return reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) < floor;
+  return reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+}
+
+bool is_stack_used_up() {
+  thread_local const std::uintptr_t floor = find_floor(kMargin, 4);
+  return here() < floor;
 }
 
 }  // namespace
+
+bool is_stack_low() {
+  thread_local const std::uintptr_t floor = find_floor(4UL * 1024 * 1024, 2);
+  return here() < floor;
+}
 
 // The interpreter counts levels. Its limit suits its own frames and the usual stack, and
 // until Python 3.11 it was whatever sys.setrecursionlimit had been told.

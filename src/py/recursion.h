@@ -16,4 +16,7 @@ class RecursionGuard {
   RecursionGuard& operator=(const RecursionGuard&) = delete;
 };
 
+// True if this thread has used half of its stack, or all but 4 MiB of it.
+bool is_stack_low();
+
 }  // namespace nnx_wrappers::py

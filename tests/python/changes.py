@@ -317,7 +317,7 @@ MODULES = [
        helpers={"changing_f": "RATE = 2.0"}),
     _c("module by import_module", "import importlib, changing_g as _g", "",
        "_g.RATE = 3.0", body="self.factor = importlib.import_module('changing_g').RATE",
-       helpers={"changing_g": "RATE = 2.0"}),
+       helpers={"changing_g": "RATE = 2.0"}, planned=False),
     _c("getattr on a module", "import changing_h", "getattr(changing_h, 'RA' + str('TE'))",
        "changing_h.RATE = 3.0", helpers={"changing_h": "RATE = 2.0"}),
     _c("class of an imported module", "import changing_i", "changing_i.Config.rate",
@@ -328,7 +328,7 @@ MODULES = [
        "jnp.array_changing = lambda: 3.0", helpers={"changing_l": "import jax.numpy as jnp\n"
        "jnp.array_changing = lambda: 2.0"}),
     _c("module in sys.modules", "import sys, changing_k", "sys.modules['changing_k'].RATE",
-       "changing_k.RATE = 3.0", helpers={"changing_k": "RATE = 2.0"}),
+       "changing_k.RATE = 3.0", helpers={"changing_k": "RATE = 2.0"}, planned=False),
 ]  # fmt: skip
 
 CLASSES = [
@@ -402,7 +402,69 @@ MAKERS = [
        "1.0", "maker.rate = 3.0", made="maker"),
 ]  # fmt: skip
 
-SEEN = [*ARGUMENTS, *GLOBALS, *MODULES, *CLASSES, *MAKERS]
+FURTHER_IN = [
+    _c("defaults of a static method",
+       "class Other:\n  @staticmethod\n  def get(rate=2.0): return rate", "Other.get()",
+       "Other.get.__defaults__ = (3.0,)"),
+    _c("closure of a property",
+       "def make():\n  rate = 2.0\n  def put(new):\n    nonlocal rate\n    rate = new\n"
+       "  return property(lambda self: rate), put\nget, put = make()\n"
+       "class Other: rate = get", "Other().rate", "put(3.0)"),
+    _c("what a partial is made of", "def f(r): return r\ndef g(r): return 3.0\n"
+       "P = functools.partial(f, 2.0)", "P()", "P.__setstate__((g, (2.0,), {}, None))"),
+    _c("a list that the module keeps", "LOG = [1.0]", "",
+       "LOG[0] = 2.0", body="self.log, self.factor = LOG, LOG[0]"),
+    _c("attribute of a function that does not run", "def act(): pass\nact.gain = 2.0", "act.gain",
+       "act.gain = 3.0"),
+    _c("defaults of a function that does not run", "def act(rate=2.0): pass",
+       "act.__defaults__[0]", "act.__defaults__ = (3.0,)"),
+    _c("default of a field", "@dataclasses.dataclass\nclass Other: rate: float = 2.0",
+       "dataclasses.fields(Other)[0].default", "dataclasses.fields(Other)[0].default = 3.0"),
+    _c("object that lru_cache keeps", "class Config: rate = 2.0\n@functools.lru_cache\n"
+       "def get(): return Config()", "get().rate", "get().rate = 3.0"),
+    _c("registration with an abstract class",
+       "import abc\nclass Base(abc.ABC): pass\nclass Other: pass\nOTHER = Other()",
+       "3.0 if isinstance(OTHER, Base) else 2.0", "Base.register(Other)"),
+    _c("attribute of an array of a subclass", "class Own(np.ndarray): pass\n"
+       "A = np.ones(1).view(Own); A.rate = 2.0", "A.rate", "A.rate = 3.0"),
+    _c("attribute of a member of an enum", "class Mode(enum.Enum): A = 1\nMode.A.rate = 2.0",
+       "Mode.A.rate", "Mode.A.rate = 3.0"),
+    _c("event", "EVENT = threading.Event()", "3.0 if EVENT.is_set() else 2.0", "EVENT.set()"),
+    _c("view of a dict", "D = {'a': 2.0}\nV = D.values()", "sum(V)", "D['a'] = 3.0"),
+    _c("arguments of an exception", "E = ValueError([2.0])", "E.args[0][0]", "E.args[0][0] = 3.0"),
+    _c("cell", "CELL = types.CellType(2.0)", "CELL.cell_contents", "CELL.cell_contents = 3.0"),
+    _c("attrgetter on a module", "import operator, changing_m\nGET = operator.attrgetter('RATE')",
+       "GET(changing_m)", "changing_m.RATE = 3.0", helpers={"changing_m": "RATE = 2.0"}),
+    _c("format of a module", "import changing_n", "float('{0.RATE}'.format(changing_n))",
+       "changing_n.RATE = 3.0", helpers={"changing_n": "RATE = 2.0"}),
+    _c("partial of getattr", "import changing_o\nNAME = 'RATE'",
+       "functools.partial(getattr, changing_o, NAME)()", "changing_o.RATE = 3.0",
+       helpers={"changing_o": "RATE = 2.0"}),
+    _c("list that a pattern matches", "class Point:\n  rates = [2.0]\n"
+       "  __match_args__ = ('rates',)\nP = Point()", "", "Point.rates[0] = 3.0",
+       body="match P:\n  case Point(found): self.factor = found[0]"),
+    _c("object in the place of a method",
+       "class Get:\n  rate = 2.0\n  def __call__(self, i): return self.rate\n"
+       "class Other: __getitem__ = Get()", "Other()[0]",
+       "Other.__dict__['__getitem__'].rate = 3.0"),
+    _c("module in the place of another", "import sys, changing_p", "",
+       "new = types.ModuleType('changing_p'); new.RATE = 3.0; sys.modules['changing_p'] = new",
+       body="import changing_p\nself.factor = changing_p.RATE",
+       helpers={"changing_p": "RATE = 2.0"}),
+    _c("list of the standard library", "import sys\nsys.argv.append('2')", "float(sys.argv[-1])",
+       "sys.argv[-1] = '3'"),
+    _c("class of a library", "if hasattr(nnx.Linear, 'changing'): del nnx.Linear.changing",
+       "getattr(nnx.Linear, 'changing', 2.0)", "nnx.Linear.changing = 3.0"),
+    _c("name that is no builtin yet", "import builtins\nif hasattr(builtins, 'CHANGING'):\n"
+       "  del builtins.CHANGING", "", "builtins.CHANGING = 3.0",
+       body="try: self.factor = CHANGING\nexcept NameError: self.factor = 2.0"),
+    _c("attribute of a jitted function", "z = jax.jit(lambda: 1); z.rate = 2.0", "z.rate",
+       "z.rate = 3.0", given="z"),
+    _c("named tuple", "Config = collections.namedtuple('Config', 'rates')\ncfg = Config([2.0])",
+       "cfg.rates[0]", "cfg.rates[0] = 3.0", given="cfg"),
+]  # fmt: skip
+
+SEEN = [*ARGUMENTS, *GLOBALS, *MODULES, *CLASSES, *MAKERS, *FURTHER_IN]
 
 _FILE = """import os, pathlib, tempfile
 handle, path = tempfile.mkstemp()
@@ -420,7 +482,7 @@ EVERY_CALL = [
     (_c("zip", "it = iter(range(2, 1000))", "list(zip(it, [0]))[0][0]", ""), "next"),
     (_c("time", "import time", "1.0 + time.perf_counter()", ""), "perf_counter"),
     (_c("random", "import random", "random.random()", ""), "random"),
-    (_c("randint", "import random", "random.randint(0, 10**6)", ""), "getrandbits"),
+    (_c("randint", "import random", "random.randint(0, 10**6)", ""), "it calls Random"),
     (_c("numpy.random", "", "float(np.random.rand())", ""), "numpy.random"),
     (_c("a generator of numpy", "rng = np.random.default_rng(0)", "float(rng.random())", ""),
      "numpy.random"),
@@ -434,6 +496,17 @@ EVERY_CALL = [
      "next"),
     (_c("date", "import datetime", "datetime.datetime.now().timestamp() % 1000", ""), "now"),
     (_c("uuid", "import uuid", "float(uuid.uuid4().int % 1000)", ""), "urandom"),
+    (_c("a clock in a partial", "import time",
+        "1.0 + functools.partial(time.perf_counter)()", ""), "perf_counter"),
+    (_c("a source in a map", "import os",
+        "float(int.from_bytes(next_of(map(os.urandom, [2]))))", "",
+        after="def next_of(numbers):\n  for number in numbers: return number"), "urandom"),
+    (_c("argument that is changed", "@dataclasses.dataclass(frozen=True)\nclass Config: r: list\n"
+        "cfg = Config([1.0])", "", "", given="cfg", body="cfg.r[0] += 1\nself.factor = cfg.r[0]"),
+     "arguments that the constructor changes"),
+    (_c("callback", "R = [1]\ndef get():\n  R[0] += 1\n  return np.float32(R[0])", "", "",
+        body="self.factor = nnx.BatchStat(jax.pure_callback(get, jax.ShapeDtypeStruct((), "
+        "jnp.float32)))"), "calls back"),
     (_c("own counter", "N = 1.0", "", "", body="global N\nN += 1\nself.factor = N"), "N"),
     (_c("counter of an object", "class C: n = 1.0\nC = C()", "", "",
         body="C.n += 1\nself.factor = C.n"), "C.n"),

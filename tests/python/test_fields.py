@@ -182,7 +182,7 @@ def subclass_with_a_field(bridge):
 
 def subclass_of_a_class(bridge):
     class Sub(getattr(bridge, "wrappers", bridge).to_linen_class(Calls)):
-        field: nn.Module = Holder(dense())
+        pass
 
     return Sub(args=(dense(),), inner=dense(), others=[dense(), {"a": dense()}], plain=3)
 

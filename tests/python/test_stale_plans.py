@@ -49,8 +49,8 @@ def test_what_answers_otherwise_at_each_call_is_not_planned(
 ) -> None:
     answers(change, ours)
     program = changes.Program(change)
-    variables = program.model(ours).init(KEY, X)
-    seen = {np.asarray(program.model(ours).apply(variables, X)).tobytes() for _ in range(5)}
+    given = {"params": program.model(ours).init(KEY, X)["params"]}
+    seen = {np.asarray(program.model(ours).apply(given, X)).tobytes() for _ in range(5)}
     assert len(seen) == (1 if change.name.startswith("reading") else 5)
     assert reason in reasons()
     assert plans()["rebuilt"] == {}
