@@ -39,6 +39,11 @@ nb::object trace_state_of(nb::handle object) {
   return state.is_valid() ? py::get(state, nb::str("trace_state")) : nb::object();
 }
 
+bool is_traced() {
+  const nb::object present = trace_of(facade().current_trace());
+  return present.is_valid() && py::type_name(present.type()) != "EvalTrace";
+}
+
 bool is_present(nb::handle trace_state) {
   return nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()));
 }

@@ -16,6 +16,9 @@ nb::object trace_state_of(nb::handle object);
 // True if this TraceState is that of the present trace.
 bool is_present(nb::handle trace_state);
 
+// True if the present trace is one: values are computed by a program, not now.
+bool is_traced();
+
 // True if the trace of this flax.nnx.tracers.TraceState ran inside the present one.
 bool is_left_behind(nb::handle trace_state);
 

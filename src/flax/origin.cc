@@ -97,6 +97,8 @@ bool is_opaque_class(nb::handle type) {
   if (py::is_subtype(type, f.numpy_array) || py::is_subtype(type, f.partial)) return false;
   const std::string_view root = root_of(module_of_class(type));
   if (root == "numpy") return !py::is_of_python(type) && !has_next(type);
+  // Functions of C by other makers.
+  if (root == "nanobind" || py::type_name(type) == "cython_function_or_method") return true;
   return root == "jax" || root == "jaxlib" || root == "ml_dtypes" || is_among(kOpaque, root);
 }
 

@@ -1,4 +1,5 @@
 // GuardRecorder: the names that code has, and what they lead to.
+#include <array>
 #include <string>
 #include <utility>
 
@@ -22,7 +23,38 @@ bool is_dunder(nb::handle name) {
   return PyUnicode_Check(name.ptr()) == 0 || py::utf8(name).starts_with("__");
 }
 
+// What calls other functions of C, such as `getattr`, where nobody sees it.
+constexpr std::array<const char*, 9> kCallers = {
+    "partial", "map", "reduce", "starmap", "filter", "iter", "sorted", "accumulate", "defaultdict"};
+
 }  // namespace
+
+bool GuardRecorder::calls_unseen(nb::handle code) {
+  const nb::object names = py::get(code, nb::str("co_names"));
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names.ptr()); ++i) {
+    const std::string name = py::utf8(PyTuple_GET_ITEM(names.ptr(), i));
+    for (const char* caller : kCallers) {
+      if (name == caller) return true;
+    }
+  }
+  return false;
+}
+
+// What the function names of its globals, and of the modules that it names.
+void GuardRecorder::note_unseen(const py::RunningFunction& function) {
+  const nb::object names = py::get(function.code(), nb::str("co_names"));
+  std::vector<PyObject*> dicts{function.globals().ptr()};
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names.ptr()); ++i) {
+    const nb::object value = py::look_up(function.globals(), PyTuple_GET_ITEM(names.ptr(), i));
+    const bool is_module = value.is_valid() && PyModule_Check(value.ptr());
+    if (is_module) dicts.push_back(PyModule_GetDict(value.ptr()));
+  }
+  for (PyObject* dict : dicts) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names.ptr()); ++i) {
+      called_unseen_.emplace(dict, PyTuple_GET_ITEM(names.ptr(), i));  // interned
+    }
+  }
+}
 
 // Names of globals, attributes and modules, and texts that may be such: what `getattr` is given.
 void GuardRecorder::add_names_of(nb::handle code) {
@@ -205,7 +237,9 @@ void GuardRecorder::note(Namespace& space, nb::handle name) {
     const std::string reason =
         flax::reason_not_repeatable(value, PyCFunction_GetSelf(value.ptr()), true);
     const bool is_named_as_module = NamesGuard::path_of("", name) == space.module;
-    if (!reason.empty() && !is_named_as_module) suspicion_ = reason;
+    const bool is_meant =
+        called_unseen_.contains({space.dict.ptr(), name.ptr()}) && !is_named_as_module;
+    if (!reason.empty() && is_meant) suspicion_ = reason;
   }
   if (!space.looks_further && PyType_Check(value.ptr()) && !is_builtin) {
     const unsigned version = py::assigned_type_version(value);

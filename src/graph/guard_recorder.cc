@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "flax/c_functions.h"
+#include "flax/left_behind.h"
 #include "flax/origin.h"
 #include "graph/guard_kinds.h"
 #include "py/modules.h"
@@ -38,10 +39,6 @@ constexpr std::array<std::string_view, 4> kReadByAnyName = {"getattr", "hasattr"
 constexpr std::array<std::string_view, 4> kReadAnyGlobal = {"globals", "eval", "exec", "locals"};
 constexpr std::array<const char*, 5> kNamesOfReaders = {
     "__dict__", "attrgetter", "__getattribute__", "getattr_static", "getmembers"};
-// What calls other functions of C, such as `getattr`, where nobody sees it.
-constexpr std::array<const char*, 9> kCallers = {
-    "partial", "map", "reduce", "starmap", "filter", "iter", "sorted", "accumulate", "defaultdict"};
-
 // Names by which code looks into a function that it does not call; and those by which it looks
 // whether a value is traced, which it is only here.
 constexpr std::array<const char*, 7> kNamesOfFunctionReaders = {
@@ -58,12 +55,21 @@ bool is_format(nb::handle callable) {
 
 }  // namespace
 
-GuardRecorder::GuardRecorder() : guards_(std::make_shared<GuardSet>()) {}
+GuardRecorder::GuardRecorder()
+    : guards_(std::make_shared<GuardSet>()), is_traced_(flax::is_traced()) {}
 
 GuardRecorder::~GuardRecorder() = default;
 
 void GuardRecorder::refuse(const std::string& reason) {
   if (reason_.empty()) reason_ = reason;
+}
+
+// What looks whether values are traced sees that they are. That is right where they are anyway.
+void GuardRecorder::see_trace(const std::string& reason) {
+  if (std::exchange(has_seen_the_trace_, true)) return;
+  if (!is_traced_) return refuse(reason);
+  guard<BytesGuard>("whether values are traced", nb::none(),
+                    [](nb::handle) -> nb::object { return nb::bool_(flax::is_traced()); });
 }
 
 void GuardRecorder::add_root(nb::handle object, const std::string& path) {
@@ -90,15 +96,12 @@ Dependences GuardRecorder::finish() {
   if (!is_over() && !py::equal(random_state_, flax::numpy_random_state())) {
     refuse("it draws from numpy.random");
   }
-  // What another function of C calls is not seen.
-  for (const char* caller : kCallers) {
-    if (!is_over() && has_name(caller)) refuse(suspicion_);
-  }
+  if (!is_over()) refuse(suspicion_);
   // What was remembered while it ran is what the next run finds.
   for (const nb::object& memo : std::exchange(memos_, {}))
     look_at_memo(memo, "a remembered result");
   visit_waiting();
-  if (is_over()) return {nullptr, reason_, false, has_seen_the_trace_};
+  if (is_over()) return {nullptr, reason_, false, has_seen_the_trace_ && !is_traced_};
   if (switches != switches_ && !guards_->sees_every_change()) {
     return {nullptr, "other threads ran while it was planned", true, false};
   }
@@ -110,8 +113,7 @@ Dependences GuardRecorder::finish() {
 
 Origin GuardRecorder::origin_of(const py::RunningFunction& function) {
   if (flax::is_about_a_tracer(function.code(), function.globals())) {
-    has_seen_the_trace_ = true;
-    refuse("it asks for a value that is not concrete");
+    see_trace("it asks for a value that is not concrete");
   }
   return converted(flax::origin_of_globals(function.globals()));
 }
@@ -127,6 +129,7 @@ void GuardRecorder::on_function(const py::RunningFunction& function, Origin orig
   const bool is_known = space != namespaces_.end() && space->second->codes.contains(code.ptr());
   if (is_known) return;
   ran_.insert(code.ptr());
+  if (calls_unseen(code)) note_unseen(function);
   add_names_of(code);
   guard_globals(function);
   guard_imports(code, function.globals());
@@ -138,8 +141,7 @@ void GuardRecorder::on_function(const py::RunningFunction& function, Origin orig
   }
   for (const char* name : kNamesOfTraceReaders) {
     if (!has_name(name)) continue;
-    has_seen_the_trace_ = true;
-    return refuse(std::string("it names ") + name);
+    see_trace(std::string("it names ") + name);
   }
   for (const char* name : kNamesOfImporters) {
     if (has_name(name)) return refuse(std::string("it calls ") + name);
@@ -152,9 +154,7 @@ void GuardRecorder::on_function(const py::RunningFunction& function, Origin orig
   for (const char* reader : kNamesOfReaders) {
     if (has_name(reader)) complete_namespaces_of(function);
   }
-  for (const char* caller : kCallers) {
-    if (has_name("getattr") && has_name(caller)) complete_namespaces_of(function);
-  }
+  if (calls_unseen(code) && has_name("getattr")) complete_namespaces_of(function);
   visit_waiting();
 }
 

@@ -16,6 +16,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -81,6 +82,9 @@ class GuardRecorder : public py::CallObserver {
   };
 
   void refuse(const std::string& reason);
+  void see_trace(const std::string& reason);
+  static bool calls_unseen(nb::handle code);
+  void note_unseen(const py::RunningFunction& function);
   bool is_over() const { return !reason_.empty(); }
   template <typename G, typename... Args>
   G& guard(Args&&... args);
@@ -137,7 +141,10 @@ class GuardRecorder : public py::CallObserver {
   std::vector<nb::object> kept_;
   std::string suspicion_;          // of a function of C that is named, and may be called
   std::vector<nb::object> memos_;  // wrappers of functools.lru_cache
+  // Names in dicts that stand in code beside `map` and the like.
+  std::set<std::pair<PyObject*, PyObject*>> called_unseen_;
   bool has_seen_the_trace_ = false;
+  bool is_traced_;  // where the plan is asked for
   bool compares_abstract_classes_ = false;
   bool reads_functions_ = false;  // code looks into functions that do not run
   nb::object random_state_;

@@ -186,8 +186,14 @@ void GuardRecorder::look_at_functions_of(const Namespace& space) {
                            type == &PyClassMethod_Type || type == &PyStaticMethod_Type ||
                            flax::module_of_class(nb::handle(value).type()) == "functools";
     // Descriptors, and objects in the place of methods.
-    const bool is_of_user = !PyType_Check(value) && is_user_class(nb::handle(value).type());
-    if (is_method || is_of_user) visit(value, space.path + attribute_text(name));
+    const bool can_run = type->tp_call != nullptr || type->tp_descr_get != nullptr;
+    const bool is_of_user = !PyType_Check(value) && can_run &&
+                            py::is_of_python(nb::handle(value).type()) &&
+                            is_user_class(nb::handle(value).type());
+    const std::string text = py::utf8(name);
+    const bool runs_unnamed =  // as others do only where code names them
+        is_of_user && text.starts_with("__") && text.ends_with("__") && text != "__signature__";
+    if (is_method || runs_unnamed) visit(value, space.path + attribute_text(name));
   }
 }
 
