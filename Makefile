@@ -16,7 +16,7 @@ export JAX_PLATFORMS ?= cpu
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup build test test-cpp test-python test-example test-maxtext bench-maxtext \
-  maxtext-setup maxtext-pytest maxtext-timing faults fuzz sanitize sanitize-threads \
+  maxtext-setup maxtext-pytest maxtext-timing test-ecosystem ecosystem-pytest faults fuzz sanitize sanitize-threads \
   demo bench bench-instructions lint format stubs clean
 
 help: ## list the targets
@@ -76,6 +76,19 @@ maxtext-pytest: maxtext-setup
 
 maxtext-timing: maxtext-setup
 	$(MAXTEXT_VENV)/bin/python tests/maxtext/timing.py
+
+# Libraries that take or export wrapped modules; each file in a process of its own, since some of
+# them set flags of JAX.
+ECOSYSTEM_VENV := build/venv-ecosystem-$(TAG)
+test-ecosystem: ## run programs of jax2onnx, netket, numpyro on either bridge
+	$(on_maxtext_line) ecosystem-pytest
+
+ecosystem-pytest: build
+	@tools/setup.sh $(REAL_PYTHON) $(ECOSYSTEM_VENV) tests/ecosystem/requirements.txt
+	@$(call install_wheel,$(ECOSYSTEM_VENV)/bin/python,$(BUILD))
+	for file in tests/ecosystem/test_*.py; do \
+	  $(ECOSYSTEM_VENV)/bin/python -m pytest -c tests/ecosystem/pytest.ini $$file || exit 1; \
+	done
 
 # For each target. What was found goes to tests/fuzz/corpus, to be committed.
 FUZZ_SECONDS ?= 60
