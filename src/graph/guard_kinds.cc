@@ -1,5 +1,6 @@
 #include "graph/guard_kinds.h"
 
+#include "flax/facade.h"
 #include "py/names.h"
 #include "py/object.h"
 #include "py/versions.h"
@@ -154,6 +155,18 @@ bool FunctionGuard::holds() {
          // An empty dict of attributes is made when somebody asks for it.
          (parts_[3].is(made->func_dict) ||
           (made->func_dict != nullptr && PyDict_Size(made->func_dict) == 0));
+}
+
+nb::object bytes_of_numpy(nb::handle array) {
+  const nb::handle type = flax::facade().numpy_array;
+  const nb::object dtype = type.attr("dtype").attr("__get__")(array);
+  return nb::make_tuple(type.attr("shape").attr("__get__")(array), nb::repr(dtype),
+                        type.attr("tobytes")(array));
+}
+
+nb::object bytes_of_bytearray(nb::handle array) {
+  return nb::steal(PyBytes_FromStringAndSize(PyByteArray_AS_STRING(array.ptr()),
+                                             PyByteArray_GET_SIZE(array.ptr())));
 }
 
 bool BytesGuard::holds() {

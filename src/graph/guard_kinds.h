@@ -206,6 +206,10 @@ class BytesGuard : public Guard {
   nb::object value_;
 };
 
+// What a BytesGuard reads of an array of numpy, and of a bytearray.
+nb::object bytes_of_numpy(nb::handle array);
+nb::object bytes_of_bytearray(nb::handle array);
+
 // The value of a context variable in the present context.
 class ContextVarGuard : public Guard {
  public:

@@ -58,18 +58,6 @@ std::vector<MembersGuard::Member> slots_of(nb::handle object) {
   return found;
 }
 
-nb::object bytes_of_numpy(nb::handle array) {
-  const nb::handle type = flax::facade().numpy_array;
-  const nb::object dtype = type.attr("dtype").attr("__get__")(array);
-  return nb::make_tuple(type.attr("shape").attr("__get__")(array), nb::repr(dtype),
-                        type.attr("tobytes")(array));
-}
-
-nb::object bytes_of_bytearray(nb::handle array) {
-  return nb::steal(PyBytes_FromStringAndSize(PyByteArray_AS_STRING(array.ptr()),
-                                             PyByteArray_GET_SIZE(array.ptr())));
-}
-
 nb::object bytes_of_array(nb::handle array) {
   const nb::handle type = reinterpret_cast<PyObject*>(base_of_c(array));
   return type.attr("tobytes")(array);
