@@ -271,7 +271,28 @@ ConstructionPlan::Made ConstructionPlan::instantiate(const Recipe& recipe, nb::h
                                                      nb::handle variables) const {
   std::vector<nb::object> values(template_.slots().size());
   if (!layout_->take(variables, values)) return {};
-  return finish(recipe, scope, values, false);
+  std::vector<graph::Path> missing;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!values[i].is_valid()) {
+      if (is_parameter(i)) missing.push_back(template_.slots()[i].path);
+    } else if (!has_structure_of(i, values[i])) {
+      return {};
+    }
+  }
+  return finish(recipe, scope, values, std::move(missing), false);
+}
+
+bool ConstructionPlan::is_parameter(size_t slot) const {
+  return collections_[slot].is_valid() && collections_[slot].equal(py::names().params);
+}
+
+bool ConstructionPlan::has_structure_of(size_t slot, nb::handle value) const {
+  if (!py::is_list_or_tuple(value)) return true;
+  const flax::Facade& f = flax::facade();
+  const nb::object& constant = template_.slots()[slot].constant;
+  const nb::object expected =
+      constant.is_valid() ? nb::object(f.tree_flatten(constant)[1]) : trees_[slot];
+  return !expected.is_valid() || nb::object(f.tree_flatten(value)[1]).equal(expected);
 }
 
 ConstructionPlan::Made ConstructionPlan::instantiate(const Recipe& recipe, nb::handle scope,
@@ -279,25 +300,28 @@ ConstructionPlan::Made ConstructionPlan::instantiate(const Recipe& recipe, nb::h
   const auto& slots = template_.slots();
   std::vector<nb::object> values;
   values.reserve(slots.size());
+  std::vector<graph::Path> missing;
   for (size_t i = 0; i < slots.size(); ++i) {
-    values.push_back(slots[i].is_hidden ? nb::object()
-                                        : take_leaf(given, slots[i].path, collections_[i]));
+    TakenLeaf taken;
+    if (!slots[i].is_hidden) {
+      taken = take_leaf(given, slots[i].path, collections_[i],
+                        [&](nb::handle value) { return has_structure_of(i, value); });
+    }
+    if (!taken.is_given && is_parameter(i)) missing.push_back(slots[i].path);
+    values.push_back(std::move(taken.value));
   }
-  return finish(recipe, scope, values, in_steps);
+  return finish(recipe, scope, values, std::move(missing), in_steps);
 }
 
 // Fills in the values that nobody gave, and makes the module.
 ConstructionPlan::Made ConstructionPlan::finish(const Recipe& recipe, nb::handle scope,
                                                 std::vector<nb::object>& values,
+                                                std::vector<graph::Path> missing,
                                                 bool in_steps) const {
-  const py::Names& n = py::names();
   const auto& slots = template_.slots();
   std::vector<bool> needed(is_exact_.size(), false);
-  Made made;
   for (size_t i = 0; i < slots.size(); ++i) {
     if (values[i].is_valid()) continue;
-    const nb::object& collection = collections_[i];
-    if (collection.is_valid() && collection.equal(n.params)) made.missing.push_back(slots[i].path);
     if (slots[i].constant.is_valid()) {
       values[i] = slots[i].is_shared ? slots[i].constant : flax::copied_value(slots[i].constant);
       continue;
@@ -319,8 +343,7 @@ ConstructionPlan::Made ConstructionPlan::finish(const Recipe& recipe, nb::handle
   for (size_t i = 0; i < slots.size(); ++i) {
     if (!values[i].is_valid()) values[i] = value_from(outputs, next, i);
   }
-  made.module = template_.instantiate(values);
-  return made;
+  return {template_.instantiate(values), std::move(missing)};
 }
 
 }  // namespace nnx_wrappers::bridge

@@ -62,7 +62,10 @@ class ConstructionPlan {
 
   ConstructionPlan() = default;
   Made finish(const Recipe& recipe, nanobind::handle scope, std::vector<nanobind::object>& values,
-              bool in_steps) const;
+              std::vector<graph::Path> missing, bool in_steps) const;
+  bool is_parameter(size_t slot) const;
+  // Whether a list or tuple is of the structure that the slot's value has; true for other values.
+  bool has_structure_of(size_t slot, nanobind::handle value) const;
   void prepare_hidden_values();
   void add_hidden_values(const std::vector<nanobind::object>& keys,
                          std::vector<nanobind::object>& values) const;

@@ -20,10 +20,12 @@ Planned new_plan(const Recipe& recipe, nb::handle key, const std::string& change
   ConstructionPlan::Built built = ConstructionPlan::build(recipe);
   const std::shared_ptr<const ConstructionPlan> plan = std::move(built.plan);
   graph::Dependences& needs = built.dependences;
-  std::string unused;
-  const nb::object key_after = recipe_key(recipe, unused);
-  if (needs.guards != nullptr && !(key_after.is_valid() && key_after.equal(key))) {
-    needs = {nullptr, "arguments that the constructor changes", false};
+  if (needs.guards != nullptr) {
+    std::string unused;
+    const nb::object key_after = recipe_key(recipe, unused);
+    if (!key_after.is_valid() || !key_after.equal(key)) {
+      needs = {nullptr, "arguments that the constructor changes", false};
+    }
   }
   std::string reason = needs.reason;
   if (needs.guards == nullptr) {

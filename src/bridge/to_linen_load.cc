@@ -7,6 +7,7 @@
 #include "bridge/to_nnx_state.h"
 #include "bridge/unknown_paths.h"
 #include "bridge/variable_layout.h"
+#include "flax/array.h"
 #include "flax/facade.h"
 #include "flax/linen.h"
 #include "flax/node.h"
@@ -65,17 +66,42 @@ nb::dict unboxed_tree(nb::dict tree) {
   return tree;
 }
 
+// What was given as a value of the same structure as `like`, or an invalid object. Formats that
+// know no tuples hold lists, or dicts with the texts of indices or with the names of fields.
+nb::object as_value_like(nb::handle like, const nb::object& given) {
+  const flax::Facade& f = flax::facade();
+  const nb::object expected = f.tree_flatten(like)[1];
+  const nb::object before = f.tree_flatten(given);
+  if (nb::object(before[1]).equal(expected)) return given;
+  nb::object value;
+  try {
+    value = f.from_state_dict(like, f.to_state_dict(given));
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+    return {};
+  }
+  const nb::object after = f.tree_flatten(value);
+  const bool is_all = nb::len(nb::object(after[0])) == nb::len(nb::object(before[0]));
+  return is_all && nb::object(after[1]).equal(expected) ? value : nb::object();
+}
+
 nb::object choose_value(const graph::Path& path, nb::handle current,
                         const graph::StateTree& given) {
   nb::object own;
   if (flax::is_variable(current)) own = flax::collection_of(flax::variable_type(current));
   const nb::object collection = pick_collection(path, own, given.collections());
   nb::object leaf = leaf_of(given, collection);
-  if (leaf.is_valid()) return leaf;
-  // No leaf here but leaves below: right only where the value is a mapping itself.
-  nb::dict tree = unboxed_tree(given.to_dict(collection));
+  if (leaf.is_valid() && flax::is_array(leaf)) return leaf;
   const nb::object now =
       flax::is_variable(current) ? flax::stored_value(current) : nb::borrow(current);
+  if (leaf.is_valid()) {
+    const nb::object same = as_value_like(now, leaf);
+    return same.is_valid() ? same : leaf;
+  }
+  // No leaf here but leaves below: right only where the value is a mapping or a sequence itself.
+  nb::dict tree = unboxed_tree(given.to_dict(collection));
+  const nb::object same = as_value_like(now, tree);
+  if (same.is_valid()) return same;
   if (!py::is_mapping(now)) {
     raise_value_error(
         {std::string(kApply) + ", " + py::utf8(collection) + "/" + graph::to_string(path),
@@ -166,16 +192,19 @@ graph::StateTree given_variables(nb::handle variables) {
   return tree;
 }
 
-nb::object take_leaf(graph::StateTree& given, const graph::Path& path,
-                     const nb::object& collection) {
+TakenLeaf take_leaf(graph::StateTree& given, const graph::Path& path, const nb::object& collection,
+                    const std::function<bool(nb::handle)>& fits) {
   graph::StateTree* at = &given;
   for (const nb::object& key : path) {
     at = at->child_of_module(key);
     if (at == nullptr) return {};
   }
-  if (at->leaves().empty() || at->has_children()) return {};
+  if (at->has_children()) return {{}, true};
+  if (at->leaves().empty()) return {};
+  const nb::object leaf = leaf_of(*at, pick_collection(path, collection, at->collections()));
+  if (!fits(leaf)) return {{}, true};
   at->mark_used();
-  return leaf_of(*at, pick_collection(path, collection, at->collections()));
+  return {leaf, true};
 }
 
 void warn_missing_parameters(const std::vector<graph::Path>& paths) {

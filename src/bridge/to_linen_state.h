@@ -29,9 +29,15 @@ std::vector<graph::Path> missing_parameters(nanobind::handle nnx_module, graph::
 graph::StateTree given_variables(nanobind::handle variables);
 
 // The value given for one leaf of a module, unboxed, and marked as used; an invalid
-// object if there is none. `collection` is that of the leaf's type, or invalid.
-nanobind::object take_leaf(graph::StateTree& given, const graph::Path& path,
-                           const nanobind::object& collection);
+// object if there is none. `collection` is that of the leaf's type, or invalid. It is not taken,
+// only given, where variables stand below the path, or where `fits` refuses it.
+struct TakenLeaf {
+  nanobind::object value;
+  bool is_given = false;
+};
+TakenLeaf take_leaf(graph::StateTree& given, const graph::Path& path,
+                    const nanobind::object& collection,
+                    const std::function<bool(nanobind::handle value)>& fits);
 
 // Collects the state of the module by collection, for collections that are mutable
 // in the scope of `self` only, converts it by the metadata_fn of `self`, and puts it

@@ -1,5 +1,6 @@
 #include "nnx_wrappers/to_nnx.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -94,9 +95,16 @@ struct Call {
   }
 };
 
+// Whether anything stands where the Linen module has a variable: a Variable, None, a number.
+bool has_any(nb::handle to_nnx, const bridge::LinenLayout& layout) {
+  return bridge::has_variables(to_nnx) ||
+         std::ranges::any_of(layout.entries(), [&](const bridge::LinenLayout::Entry& entry) {
+           return bridge::attribute_at(to_nnx, entry.path).is_valid();
+         });
+}
+
 // What is wrong with the variables that a module has, if Linen misses one of them.
-std::string what_is_missing(const Call& call) {
-  const bridge::LinenLayout layout = call.layout();
+std::string what_is_missing(const Call& call, const bridge::LinenLayout& layout) {
   for (const auto& entry : layout.entries()) {
     const nb::object present = bridge::attribute_at(call.self, entry.path);
     const nb::object type = flax::type_for_collection(entry.collection);
@@ -115,8 +123,9 @@ std::string what_is_missing(const Call& call) {
 // Linen could not find a variable: say what to do about it.
 [[noreturn]] void rethrow_not_found(nb::python_error& error, const Call& call) {
   const flax::Facade& f = flax::facade();
-  if (bridge::has_variables(call.self)) {
-    append_remedy(error, what_is_missing(call));
+  const bridge::LinenLayout layout = call.layout();
+  if (has_any(call.self, layout)) {
+    append_remedy(error, what_is_missing(call, layout));
   } else if (error.matches(f.collection_not_found_error)) {
     const std::string text =
         py::utf8(error.value()) + " " + call.where() + " has no variables yet. " + kInitRemedy;

@@ -110,7 +110,8 @@ void UnknownPaths::build() const {
   }
   const std::string text =
       "Found unknown module paths in incoming state:" + graph::to_lines(noted_) +
-      "\nIntermediate modules have been reconstructed; the values are unused.";
+      "\nIntermediate modules have been reconstructed; the values are unused. What a method makes "
+      "when it is called cannot be given variables: make it in __init__.";
   flax::facade().warn(text, nb::arg("stacklevel") = 2);
 }
 

@@ -134,6 +134,8 @@ Facade load() {
   f.partition_spec = look_up("jax.sharding:PartitionSpec");
   f.named_sharding = look_up("jax.sharding:NamedSharding");
   f.tree_flatten = look_up("jax.tree_util:tree_flatten");
+  f.to_state_dict = look_up("flax.serialization:to_state_dict");
+  f.from_state_dict = look_up("flax.serialization:from_state_dict");
   f.trace_context = look_up("jax._src.config:trace_context");
   f.jit_function = look_up("jax.numpy:sin").type();
   f.custom_jvp = look_up("jax:custom_jvp");

@@ -89,6 +89,8 @@ struct Facade {
   nb::handle partition_spec;
   nb::handle named_sharding;
   nb::handle tree_flatten;
+  nb::handle from_state_dict;  // flax.serialization
+  nb::handle to_state_dict;
   nb::handle trace_context;  // JAX's key for everything that tracing depends on
   nb::handle jit_function;   // the type of what jax.jit returns
   nb::handle custom_jvp;

@@ -44,6 +44,11 @@ bool contains(nb::handle container, nb::handle key);
 // True for dict, FrozenDict, State and every other collections.abc.Mapping.
 bool is_mapping(nb::handle object);
 
+// True for a list or tuple, subclasses included.
+inline bool is_list_or_tuple(nb::handle object) {
+  return PyList_Check(object.ptr()) != 0 || PyTuple_Check(object.ptr()) != 0;
+}
+
 // Replaces what `dict` holds by what `saved` holds, keeping the dict's identity.
 void restore_dict(nb::handle dict, nb::handle saved);
 
