@@ -77,18 +77,15 @@ maxtext-pytest: maxtext-setup
 maxtext-timing: maxtext-setup
 	$(MAXTEXT_VENV)/bin/python tests/maxtext/timing.py
 
-# Libraries that take or export wrapped modules; each file in a process of its own, since some of
-# them set flags of JAX.
+# Libraries that take or export wrapped modules, in an environment of their own.
 ECOSYSTEM_VENV := build/venv-ecosystem-$(TAG)
-test-ecosystem: ## run programs of jax2onnx, netket, numpyro on either bridge
+test-ecosystem: ## run programs of six libraries on either bridge; ECOSYSTEM_TESTS="-m short" for a part
 	$(on_maxtext_line) ecosystem-pytest
 
 ecosystem-pytest: build
 	@tools/setup.sh $(REAL_PYTHON) $(ECOSYSTEM_VENV) tests/ecosystem/requirements.txt
 	@$(call install_wheel,$(ECOSYSTEM_VENV)/bin/python,$(BUILD))
-	for file in tests/ecosystem/test_*.py; do \
-	  $(ECOSYSTEM_VENV)/bin/python -m pytest -c tests/ecosystem/pytest.ini $$file || exit 1; \
-	done
+	$(ECOSYSTEM_VENV)/bin/python tests/ecosystem/run.py $(ECOSYSTEM_TESTS)
 
 # For each target. What was found goes to tests/fuzz/corpus, to be committed.
 FUZZ_SECONDS ?= 60
