@@ -15,9 +15,9 @@ export JAX_PLATFORMS ?= cpu
 # Tests start Python again and again: 3 seconds to import Flax, or 11 without bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup build test test-cpp test-python test-example test-maxtext bench-maxtext \
+.PHONY: help setup build docs test test-cpp test-python test-example test-maxtext bench-maxtext \
   maxtext-setup maxtext-pytest maxtext-timing test-ecosystem ecosystem-pytest faults fuzz sanitize sanitize-threads \
-  demo bench bench-instructions lint format stubs clean
+  demo bench bench-instructions lint lint-quick format stubs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -127,6 +127,15 @@ $(THREADED)/.installed: $(SOURCES)
 	$(call install_beside,OFF,$(call sanitized,thread))
 	@touch $@
 
+# Sphinx reads the reference from the installed package; its environment is its own.
+DOCS_VENV := build/venv-docs-$(TAG)
+docs: build ## make the site of the documentation in build/docs; a broken link is an error
+	@tools/setup.sh $(REAL_PYTHON) $(DOCS_VENV) docs/requirements.txt
+	@$(call install_wheel,$(DOCS_VENV)/bin/python,$(BUILD))
+	rm -rf build/docs
+	$(DOCS_VENV)/bin/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet \
+	  -d build/docs-cache docs build/docs
+
 demo: build ## train both ways on real digits, and move weights across
 	$(PY) examples/digits.py
 
@@ -136,11 +145,13 @@ bench: build ## measure against native code and Flax's bridge; writes benchmarks
 bench-instructions: build ## count the instructions of the hot loops; needs valgrind
 	$(PY) -m benchmarks.instructions
 
-lint: build ## check formats, clang-tidy, ruff and types; needs what `build` makes
+lint-quick: setup ## the part of lint that needs no build: formats, ruff and types
 	$(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+lint: build lint-quick ## check formats, ruff, types and clang-tidy; needs what `build` makes
 	tools/tidy.sh $(PY) $(BUILD)
 
 format: setup ## put every source file into the project's format

@@ -64,7 +64,14 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="run everything once; no figures")
     parser.add_argument("--only", default="", help="rows whose name has this text; saves nothing")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="where to write")
+    parser.add_argument(
+        "--redraw", action="store_true", help="only draw the plots of what was saved"
+    )
     options = parser.parse_args()
+    if options.redraw:
+        for file in sorted(options.results.glob("*.json")):
+            report.redraw(file)
+        return
     seconds = 0.0 if options.short else options.seconds
     rows = timed_rows(seconds, options.only)
     if options.only:

@@ -1,5 +1,6 @@
 """The results as a table, as JSON, and as a plot."""
 
+import io
 import json
 import os
 import pathlib
@@ -74,45 +75,95 @@ def show(results: Result) -> None:
 
 
 def save(results: Result, folder: pathlib.Path) -> None:
-    """Writes results.json and the plot, as SVG and PNG, named after the Python line."""
+    """Writes the results as JSON, and the plot, both named after the Python line."""
     folder.mkdir(parents=True, exist_ok=True)
     line = "".join(results["machine"]["python"].split(".")[:2])
-    text = json.dumps(results, indent=2) + "\n"
-    (folder / f"python{line}.json").write_text(text, encoding="utf-8")
-    figure = plot(results)
-    for ending in ("svg", "png"):
-        figure.savefig(folder / f"python{line}.{ending}", dpi=110, metadata=FIXED.get(ending))
+    file = folder / f"python{line}.json"
+    file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    redraw(file)
 
 
-FIXED: dict[str, tp.Any] = {"svg": {"Date": None}}  # the same figures, the same file
+def redraw(file: pathlib.Path) -> None:
+    """Draws the plot of results that were saved, beside them."""
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    plot(json.loads(file.read_text(encoding="utf-8"))).savefig(drawn, dpi=110)
+    # Few colours, and no version of matplotlib: a small file, the same for the same figures.
+    few = Image.open(drawn).convert("RGB").quantize(32, dither=Image.Dither.NONE)
+    few.save(file.with_suffix(".png"), optimize=True)
+
+
+def is_time(row: Result) -> bool:
+    return bool(row["unit"].endswith(" ms"))
+
+
+KINDS = (
+    ("cold: JAX traces a function that is new to it", lambda row: "trace" in row["name"]),
+    ("warm: eager calls of what ran before", lambda row: is_time(row) and "eager" in row["name"]),
+    ("warm: conversions of 10,000 variables", lambda row: is_time(row)),
+    ("memory", lambda row: True),
+)
+CONTENDERS = (("upstream", "#8a93a3", "Flax's bridge"), ("ours", "#1f5fd0", "nnx_wrappers"))
+
+
+def by_kind(rows: list[Result]) -> list[tuple[str, list[Result]]]:
+    """The rows that are ratios, grouped by when their time is spent."""
+    left = [row for row in rows if row["is_ratio"]]
+    groups = []
+    for name, belongs in KINDS:
+        groups.append((name, [row for row in left if belongs(row)]))
+        left = [row for row in left if not belongs(row)]
+    return groups
 
 
 def plot(results: Result) -> tp.Any:
-    """Upstream and ours as multiples of what each row is measured against."""
+    """A dot for upstream and one for ours on each row, around the line at 1: what each row is
+    measured against."""
     import matplotlib
 
     matplotlib.use("agg")
-    matplotlib.rcParams["svg.hashsalt"] = "nnx_wrappers"
     from matplotlib import pyplot
 
-    rows = [row for row in results["rows"] if row["is_ratio"]][::-1]
-    figure, axes = pyplot.subplots(figsize=(9, 0.55 * len(rows) + 1.4), layout="constrained")
-    places = range(len(rows))
-    for key, shift, colour, label in (
-        ("upstream", 0.2, "#b0b7c3", "Flax's bridge"),
-        ("ours", -0.2, "#2a6fdb", "nnx_wrappers"),
-    ):
-        bars = axes.barh([p + shift for p in places], [r[key] for r in rows], 0.38, color=colour)
-        axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
-        bars.set_label(label)
-    axes.axvline(1, color="#444444", linewidth=1)
+    figure, axes = pyplot.subplots(figsize=(8.4, 5.2), layout="constrained")
+    place, places, labels = 0.0, [], []
+    for kind, rows in by_kind(results["rows"]):
+        axes.text(0.0135, place, kind, fontsize=8, fontweight="bold", va="center")
+        place += 0.9
+        for row in rows:
+            ends = sorted(row[key] for key, *_ in CONTENDERS)
+            axes.plot(ends, [place] * 2, color="#d5d9e0", linewidth=2, zorder=1)
+            for key, colour, _ in CONTENDERS:
+                axes.plot(row[key], place, "o", color=colour, markersize=6, zorder=3)
+                is_left = row[key] == ends[0]
+                axes.annotate(
+                    f"{row[key]:.2f}", (row[key], place), (-7 if is_left else 7, 0),
+                    textcoords="offset points", ha="right" if is_left else "left", va="center",
+                    fontsize=8, color=colour, zorder=2,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+                )  # fmt: skip
+            places.append(place)
+            labels.append(f"{row['name']}\nagainst {row['against']}")
+            place += 1
+        place += 0.2
+    for _, colour, label in CONTENDERS:
+        axes.plot([], [], "o", color=colour, markersize=6, label=label)
+    axes.axvline(1, color="#444444", linewidth=1, zorder=0)
     axes.set_xscale("log")
-    axes.set_xlim(0.01, 20)
-    axes.set_yticks(places, [f"{r['name']}\nagainst {r['against']}" for r in rows], fontsize=8)
+    ticks = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
+    axes.minorticks_off()
+    axes.set_xlim(0.0125, 22)
+    axes.set_ylim(place - 0.4, -0.6)  # the first row on top
+    axes.set_yticks(places, labels, fontsize=7)
+    axes.tick_params(axis="y", length=0)
     where = results["machine"]
-    axes.set_xlabel(f"time, as a multiple (Python {where['python']}, Flax {where['flax']}, "
-                    f"JAX {where['jax']})")  # fmt: skip
-    axes.legend(loc="lower right", fontsize=8)
-    for side in ("top", "right"):
+    axes.set_xlabel(
+        f"multiple of what the row is measured against; less is better\nPython {where['python']}, "
+        f"Flax {where['flax']}, JAX {where['jax']}, {where['cpu']}",
+        fontsize=8,
+    )
+    figure.legend(loc="outside upper right", ncols=2, fontsize=8, frameon=False)
+    for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     return figure

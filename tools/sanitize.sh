@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs tests under sanitizers: sanitize.sh memory|threads PYTHON BUILDDIR [PYTEST ARGUMENTS]
 # BUILDDIR was built with NNX_WRAPPERS_SANITIZE, and BUILDDIR/site has its package;
-# PYTHON's environment has everything else. docs/reliability.md says what each finds.
+# PYTHON's environment has everything else. docs/explanation/reliability.md says what each finds.
 set -eu
 kind=$1
 python=$2

@@ -27,16 +27,44 @@ class Functional(tp.Generic[M]):
     kwargs: dict[str, tp.Any]
 
     def init(self, *, rngs: nnx.Rngs | None = None) -> nnx.State:
-        """Constructs the module and returns its State."""
+        """Constructs the module and remembers its graphdef.
+
+        Args:
+          rngs: the streams that the class takes; None if it takes none.
+
+        Returns:
+          The State of the module, its variables of the shapes that the class gives them.
+
+        Raises:
+          TypeError: if `functional` was given something other than an NNX class.
+        """
         return _core.functional_init(self, rngs)
 
     def apply(self, *states: tp.Any) -> tp.Any:
-        """The module as a callable on these States: `(output, (graphdef, state))`."""
+        """The module as a function of its inputs, on these States.
+
+        Args:
+          *states: what `init` returned, whole or in the parts that `nnx.split` makes.
+
+        Returns:
+          A function. Called like the module, or by the name of a method, it gives
+          `(output, (graphdef, state))` with the new State.
+
+        Raises:
+          ValueError: before `init`.
+        """
         return _core.functional_apply(self, states)
 
 
 def functional(cls: type[M]) -> tp.Callable[..., Functional[M]]:
     """Makes the constructor of a `Functional` of an NNX class.
+
+    Args:
+      cls: the NNX class.
+
+    Returns:
+      A function that takes the arguments of the class, `rngs` left out, and gives a
+      `Functional`.
 
     Example::
 

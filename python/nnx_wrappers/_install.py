@@ -21,7 +21,11 @@ class Installation:
         _core.installation_restore()
 
     def replaced(self) -> dict[str, list[str]]:
-        """The names that are replaced now, by module."""
+        """The names that are replaced now.
+
+        Returns:
+          Lists of names by module; empty after `restore`.
+        """
         return _core.installation_replaced()
 
     def __enter__(self) -> "Installation":

@@ -15,9 +15,10 @@ class NNXMeta(nnx.bridge.NNXMeta):
     the Variable's axis hooks run.
 
     Attributes:
-      var_type: the Variable type.
-      value: the value.
-      metadata: the Variable's metadata.
+      var_type: the Variable type, such as `nnx.Param`.
+      value: the value, an array as a rule.
+      metadata: the Variable's metadata; sharding names are a tuple with one entry for
+        each axis of the value.
 
     Example::
 
@@ -30,13 +31,42 @@ class NNXMeta(nnx.bridge.NNXMeta):
     """
 
     def add_axis(self, index: int, params: tp.Mapping[tp.Any, tp.Any]) -> "NNXMeta":
-        """The box after a transformation added an axis at `index`."""
+        """The box after a transformation added an axis at `index`.
+
+        Args:
+          index: where the axis is in the result; negative numbers count from its end.
+          params: the `metadata_params` of the transformation. Without 'partition_name'
+            the axis is unnamed (None).
+
+        Returns:
+          A new box of the same value, whose sharding names have one entry more.
+
+        Raises:
+          TypeError: if `params` is no mapping.
+          ValueError: if there is no such index.
+        """
         return _core.nnx_meta_add_axis(self, index, params)
 
     def remove_axis(self, index: int, params: tp.Mapping[tp.Any, tp.Any]) -> "NNXMeta":
-        """The inverse of `add_axis`; ValueError if another axis stands at `index`."""
+        """The inverse of `add_axis`.
+
+        Args:
+          index: where the axis was.
+          params: the `metadata_params` with which it was added.
+
+        Returns:
+          A new box of the same value, whose sharding names have one entry less.
+
+        Raises:
+          TypeError: if `params` is no mapping.
+          ValueError: if there is no such index, or an axis of another name stands there.
+        """
         return _core.nnx_meta_remove_axis(self, index, params)
 
     def to_nnx_variable(self) -> nnx.Variable:
-        """The Variable that this box describes."""
+        """The Variable that this box describes.
+
+        Returns:
+          A Variable of `var_type` with this value and metadata. No create hook runs.
+        """
         return _core.nnx_meta_to_variable(self)

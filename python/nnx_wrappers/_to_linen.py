@@ -21,15 +21,19 @@ class ToLinen(linen.Module):
 
     Args:
       nnx_class: the NNX class (no instance), or a callable that makes a module.
-      args: positional arguments of the class.
+      args: positional arguments of the class. NNX objects among them are cloned for
+        each call.
       kwargs: keyword arguments of the class, `rngs` left out.
       skip_rng: True if the class takes no `rngs`.
       metadata_fn: turns a Variable into a Linen leaf; None stores raw values.
       nnx_module_augment_fn: `(module, name) -> module`, changes the fresh module
         before variables are loaded into it.
+      parent: Linen's own field.
+      name: the name of this module in its parent, as of any Linen module.
 
     Raises:
-      TypeError: if `nnx_class` is an instance.
+      TypeError: if `nnx_class` is an instance. In a call: if another field is of the
+        wrong kind.
 
     Example::
 
@@ -61,7 +65,27 @@ class ToLinen(linen.Module):
         nnx_method: tp.Callable[..., tp.Any] | str | None = None,
         **kwargs: tp.Any,
     ) -> tp.Any:
-        """Runs `nnx_method` (by default `__call__`) of the NNX module."""
+        """Runs `nnx_method` (by default `__call__`) of the NNX module.
+
+        Linen's `init` and `apply` call it; so does a Linen module that holds this one.
+
+        Args:
+          *args: passed on.
+          nnx_method: the name of a method of the NNX class, or a function of the module.
+          **kwargs: passed on.
+
+        Returns:
+          What the method returns. Variables have the shapes that the constructor gives them.
+
+        Raises:
+          AttributeError: if the class has no such method.
+          TypeError: if the method cannot be called, or the class makes no NNX module.
+          ValueError: if the variables contradict each other or the module.
+
+        Warns:
+          UserWarning: the variables have paths that the module does not have, or lack
+            parameters of it.
+        """
         return _core.to_linen_call(self, nnx_method, args, kwargs)
 
     def __getattr__(self, name: str) -> tp.Any:
@@ -107,7 +131,13 @@ def to_linen(
       name: the Linen module's name.
       skip_rng: as for `ToLinen`.
       abstract_init: accepted for compatibility; it has no effect, as in Flax.
-      **kwargs: keyword arguments of the class.
+      **kwargs: keyword arguments of the class, `rngs` left out.
+
+    Returns:
+      A `ToLinen`.
+
+    Raises:
+      TypeError: if `nnx_class` is an instance.
 
     Example::
 

@@ -34,6 +34,9 @@ def to_linen_class(
     Returns:
       A subclass of `ToLinen` named `<Name>ToLinen`.
 
+    Raises:
+      TypeError: if `base_nnx_class` is an instance, or a callable without a name.
+
     Example::
 
       >>> import jax, jax.numpy as jnp

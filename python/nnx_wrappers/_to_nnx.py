@@ -31,9 +31,15 @@ class ToNNX(nnx.Module):
     it changed. Methods of the Linen class are attributes.
 
     Args:
-      module: an instance of a Linen module.
+      module: an instance of a Linen module, or what behaves as one (`init_with_output`
+        and `apply`).
       rngs: the streams that the module draws from; forked. A key is the stream
         'params'.
+
+    Attributes:
+      to_nnx__module: the Linen module. `module` is a deprecated name of it.
+      to_nnx__rngs: the forked streams, an `nnx.Rngs`; None without. `rngs` is a
+        deprecated name of it.
 
     Raises:
       TypeError: for a Linen class, an NNX module, or other kinds of rngs.
@@ -69,7 +75,20 @@ class ToNNX(nnx.Module):
         return self.to_nnx__module
 
     def lazy_init(self, /, *args: tp.Any, **kwargs: tp.Any) -> "ToNNX":
-        """Makes the variables from sample inputs and returns this module."""
+        """Makes the variables from sample inputs.
+
+        Args:
+          *args: sample inputs. Their shapes and dtypes decide those of the variables.
+          **kwargs: sample inputs, by name.
+
+        Returns:
+          This module.
+
+        Raises:
+          ValueError: if a Linen variable has a name that an NNX attribute cannot have.
+          flax.errors.InvalidRngError: if the Linen module needs a key and there are no
+            `rngs`. If anything is raised, nothing has changed.
+        """
         return _core.lazy_init(self, *args, **kwargs)
 
     def release_rngs(self) -> None:
@@ -80,7 +99,12 @@ class ToNNX(nnx.Module):
         _core.to_nnx_release_rngs(self)
 
     def get_layers(self) -> list[tp.Any]:
-        """The decoder layers among the attributes, in execution order, each once."""
+        """The decoder layers among the attributes, in execution order, each once.
+
+        Returns:
+          The values of the attributes named `layers`, `layers_0`, `dense_layers`,
+          `moe_layers`, `scanned_blocks` and the like; an empty list if there is none.
+        """
         return _core.to_nnx_get_layers(self)
 
     def __call__(
@@ -96,8 +120,9 @@ class ToNNX(nnx.Module):
 
         Args:
           *args: passed on.
-          rngs: keys for this call instead of the module's own.
-          method: the Linen method to run.
+          rngs: keys for this call instead of the module's own: an `nnx.Rngs`, one key (the
+            stream 'params'), or a dict of keys.
+          method: the Linen method to run: its name, or a function of the Linen module.
           mutable: the collections that may change, as a Linen filter. By default the
             enclosing Linen scope's; outside Linen every collection of the module but
             'params', 'intermediates' and 'perturbations', and none whose variables may
@@ -105,8 +130,17 @@ class ToNNX(nnx.Module):
           **kwargs: passed on.
 
         Returns:
-          The output alone: updates are kept in this module. A call that fails leaves
+          The output alone. Updates are kept in this module. A call that fails leaves
           the module and its RNG counts as they were.
+
+        Raises:
+          NotInitializedError: before `lazy_init`.
+          ValueError: if an attribute is not the Variable that `lazy_init` made, and no
+            array that fits in its place.
+          TypeError: for rngs of another kind, or a method that cannot be called.
+          flax.errors.ModifyScopeVariableError: if a collection changes that may not.
+          flax.errors.TraceContextError: if it has to write, or to draw a key, in a trace
+            that closes over this module.
         """
         return _core.to_nnx_call(self, args, kwargs, rngs, method, mutable)
 

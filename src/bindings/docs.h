@@ -13,6 +13,9 @@ becomes a raw value in Linen; the others become boxes.
 Args:
   vs: an `nnx.Variable`.
 
+Returns:
+  Whether it is; value and shape do not matter.
+
 Raises:
   TypeError: if `vs` is no Variable.
 
@@ -36,6 +39,9 @@ stored one: no get hook runs, an array ref is read.
 Args:
   vs: an `nnx.Variable`. It is left as it is.
 
+Returns:
+  The value itself, or a box that holds it, with the same array and shape.
+
 Raises:
   TypeError: if `vs` is no Variable.
   ValueError: if the Linen box lacks metadata that it needs.
@@ -55,7 +61,11 @@ Example::
 inline constexpr const char* kGetColName = R"(The collection name at the head of a JAX key path.
 
 Args:
-  keypath: a key path as `jax.tree_util.tree_map_with_path` gives it.
+  keypath: the key path of a leaf in a dict of collections, as
+    `jax.tree_util.tree_map_with_path` gives it: a tuple of keys, the collection's first.
+
+Returns:
+  The name, such as 'params'.
 
 Raises:
   TypeError: if it is no key path, or its head is no `DictKey`.
@@ -77,12 +87,13 @@ Args:
   x: a raw value, or a box such as `nn.Partitioned` or `NNXMeta`, kept as it is.
 
 Returns:
-  A Variable that holds exactly the given value: no create hook runs. An annotated
-  value moves only to a mesh that its annotation names or that is set.
+  A Variable that holds exactly the given value, of the same shape. No create hook runs.
+  An annotated value moves only to a mesh that its annotation names or that is set.
 
 Raises:
   TypeError: if `col` is no str, or `x` is a Variable already.
-  ValueError: if the box's type contradicts the collection, or it has no value.
+  ValueError: if the box's type contradicts the collection, if it has no value, or if the
+    name is registered for what is no Variable type.
 
 Example::
 
@@ -96,10 +107,15 @@ inline constexpr const char* kLinenVarsToNnxAttrs =
     R"(Turns a dict of Linen collections into nested NNX attributes.
 
 Args:
-  variables: collections of nested variables, as `module.init` returns them.
+  variables: collections of nested variables, as `module.init` returns them:
+    `{collection: {name: ... {name: leaf}}}`, dict or FrozenDict. It is left as it is.
+
+Returns:
+  Nested dicts of Variables, each path without its collection, which is the Variable's
+  type. Arrays are shared; their shapes stay. Keys are sorted, empty levels dropped.
 
 Raises:
-  TypeError: if it is no mapping of mappings.
+  TypeError: if it is no mapping of mappings, or a collection's name is no str.
   ValueError: for a path that is in two collections, or a prefix of another path.
 
 Example::
@@ -118,7 +134,12 @@ Attributes that are no Variable have no place among Linen's variables and are le
 out.
 
 Args:
-  nnx_attrs: a mapping of Variables and nested mappings of them.
+  nnx_attrs: a mapping of Variables and nested mappings of them, such as `nnx.state(module)`
+    without its RNG streams. It is left as it is.
+
+Returns:
+  A dict of collections, with a raw value for each vanilla Variable and a box for the
+  others. Arrays are shared; their shapes stay.
 
 Raises:
   TypeError: if it is no mapping.
@@ -142,15 +163,17 @@ inputs that reach it.
 
 Args:
   fn: an `nnx.Module`, or a bound method of one.
-  *args: sample inputs.
-  **kwargs: sample inputs.
+  *args: sample inputs. Their shapes and dtypes decide those of the variables.
+  **kwargs: sample inputs, by name.
 
 Returns:
-  `fn`.
+  `fn`, whose modules have their variables now.
 
 Raises:
-  ValueError: if `fn` is no module and no method of one.
+  ValueError: if `fn` is no NNX module and no method of one, or a Linen variable has a name
+    that an NNX attribute cannot have.
   TypeError: if the module cannot be called.
+  flax.errors.InvalidRngError: if a Linen module needs a key and `ToNNX` was given no `rngs`.
 
 If the call fails, the module's attributes, Variables and RNG counts are as before.
 
@@ -177,6 +200,8 @@ Example::
 inline constexpr const char* kIsLinenInitializing =
     R"(Whether the innermost running Linen module is in `init`; False outside Linen.
 
+NNX code can skip work that `init` does not need. The answer is the calling thread's.
+
 Example::
 
   >>> import nnx_wrappers
@@ -190,6 +215,10 @@ inline constexpr const char* kLinenRngsDict =
 Args:
   linen_module: a bound Linen module (`self` inside a method).
   add_default: give a missing stream 'default' the seed 0.
+
+Returns:
+  A dict from streams to keys, in the scope's order. Each key is a scalar; drawing it
+  advances the scope's counter of the stream.
 
 Raises:
   TypeError: if it is no Linen module.
@@ -212,9 +241,13 @@ inline constexpr const char* kWithPartitioning =
     R"(An NNX initializer annotated for sharding, a `nn.Partitioned` box in Linen.
 
 Args:
-  fn: the initializer.
-  names: the axis names.
+  fn: the initializer: `(key, shape, dtype) -> array`.
+  names: the names of the mesh's axes, one for each axis of the array; None for an axis that
+    is not sharded.
   mesh: the mesh; None for the one that is set where the Variable is made.
+
+Returns:
+  An initializer to give to an NNX layer, such as `nnx.Linear(kernel_init=...)`.
 
 Raises:
   TypeError: if `fn` is no callable.
@@ -233,10 +266,9 @@ inline constexpr const char* kCacheInfo =
     R"(What the library remembers, counted since the last `clear_caches`.
 
 Returns:
-  `{'plans': {'size', 'hits', 'misses', 'not_planned', 'rebuilt'}, 'shape_checks':
-  {'size', 'hits', 'misses'}, 'qwix_classes': {'size', 'hits', 'misses'}}`;
-  `not_planned` counts recipes without a plan by reason, `rebuilt` plans that were
-  made anew by what had changed.
+  Three dicts with the keys `size`, `hits` and `misses`, under the names `plans`,
+  `shape_checks` and `qwix_classes`. `plans` has two more. `not_planned` counts constructor
+  calls without a plan by reason, `rebuilt` plans that were made anew by what had changed.
 
 Example::
 
@@ -269,6 +301,9 @@ Args:
 Returns:
   What was set before.
 
+Raises:
+  TypeError: if `enabled` is neither True nor False.
+
 Example::
 
   >>> import nnx_wrappers
@@ -286,6 +321,9 @@ Args:
 Returns:
   What was set before; it is off at first.
 
+Raises:
+  TypeError: if `enabled` is neither True nor False.
+
 Example::
 
   >>> import nnx_wrappers
@@ -298,10 +336,11 @@ inline constexpr const char* kUsage =
     R"(What the wrappers have done since `clear_usage` while recording was on.
 
 Returns:
-  A dict for each wrapped class, the most seconds first: `wrapper`, `wrapped`, `inits`
-  (calls that made variables), `calls` (all others), `plans_built`, `plan_hits`,
-  `rebuilt` (of `plans_built`: `{what had changed: calls}`), `not_planned` (`{reason: calls}` that ran the constructor) and `seconds` inside the
-  bridge, without those of the method of the wrapped module.
+  A dict for each wrapped class, by seconds, descending. Its keys are `wrapper`, `wrapped`,
+  `inits` (calls that made variables), `calls` (all others), `plans_built`, `plan_hits`,
+  `rebuilt` (of `plans_built`, how many by what had changed), `not_planned` (calls that ran
+  the constructor, by reason) and `seconds` (inside the bridge, without those of the method
+  of the wrapped module).
 
 Example::
 
@@ -337,7 +376,7 @@ importing `maxtext.layers.nnx_wrappers` gives this package's names. Calling it a
 does only what is left to do.
 
 Returns:
-  The `Installation`: `restore()` puts everything back, as does the end of
+  The `Installation`. Its `restore()` puts everything back, as does the end of
   `with nnx_wrappers.install():`.
 
 Warns:

@@ -1,4 +1,4 @@
-"""The rules of docs/architecture.md that a machine can check."""
+"""The rules of docs/explanation/architecture.md that a machine can check."""
 
 import ast
 import re

@@ -24,7 +24,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict:
     )
     line = f"python{sys.version_info.major}{sys.version_info.minor}"
     assert {path.name for path in folder.iterdir()} == {
-        f"{line}.{ending}" for ending in ("json", "svg", "png")
+        f"{line}.{ending}" for ending in ("json", "png")
     }
     return json.loads((folder / f"{line}.json").read_text(encoding="utf-8"))
 
@@ -54,6 +54,16 @@ def test_nothing_is_constructed_again(results: dict) -> None:
     assert counts["plans built"] == 1
     assert counts["plan hits"] == 5
     assert counts["not planned"] == 0
+
+
+def test_plots_are_drawn_again_from_what_was_saved(tmp_path: Path) -> None:
+    saved = ROOT / "benchmarks/results/python313.json"
+    (tmp_path / saved.name).write_bytes(saved.read_bytes())
+    command = [sys.executable, "-m", "benchmarks", "--redraw", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    drawn = (tmp_path / "python313.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG")
+    assert len(drawn) < 70_000  # a small file, since each version of it stays in the history
 
 
 def test_every_size_is_measured(results: dict) -> None:

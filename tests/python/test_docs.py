@@ -1,4 +1,5 @@
-"""README.md and docs/*.md: their code runs, shows what it says, and their links lead somewhere.
+"""README.md and every page under docs/: their code runs, shows what it says, and their links lead
+somewhere. `make docs` makes the site of them.
 
 How a page is read:
 
@@ -11,6 +12,7 @@ How a page is read:
 import ast
 import dataclasses
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -28,8 +30,9 @@ from flax.nnx import variablelib
 import nnx_wrappers
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$(\n*)", re.MULTILINE | re.DOTALL)
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+FENCE = re.compile(r"^```([^`\n]*)\n(.*?)^```$(\n*)", re.MULTILINE | re.DOTALL)
 SHOWN_PROBLEM = re.compile(r"^(\w+(?:Error|Warning)): ")
 
 
@@ -41,6 +44,10 @@ class Block:
     language: str
     text: str
     problem: str = ""  # what the next block says that this one raises or warns
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def blocks_of(page: Path) -> list[Block]:
@@ -106,9 +113,8 @@ def namespace(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tp.Any]]:
 
 # Which modules of the tests hold Flax's classes already depends on what ran before.
 @pytest.mark.filterwarnings("ignore:nnx_wrappers.install.. came late")
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.name
-)
+@pytest.mark.filterwarnings("ignore:'VariableState' was removed")  # by Qwix
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=name_of)
 def test_the_code_of_a_page_runs_and_shows_what_it_says(
     page: Path, namespace: dict[str, tp.Any]
 ) -> None:
@@ -119,16 +125,27 @@ def test_the_code_of_a_page_runs_and_shows_what_it_says(
             run(block, page, namespace)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/guide.md", "docs/plans.md"])
-def test_the_pages_for_users_hold_code(name: str) -> None:
-    assert len(python_blocks(ROOT / name)) >= 2
+# Pages for users that have less than two blocks, each with its reason.
+WITHOUT_CODE = {
+    "docs/howto/faq.md": "it points to the pages that have it",
+    "docs/howto/maxtext.md": "MaxText has an environment of its own: tests/maxtext",
+    "docs/howto/qwix.md": "one block is enough",
+    "docs/howto/switch.md": "one import changes",
+}
+
+
+def test_the_pages_for_users_hold_code() -> None:
+    pages = [ROOT / "README.md", *DOCS.glob("tutorial/*.md"), *DOCS.glob("howto/*.md")]
+    assert len(pages) > 10
+    without = {name_of(page) for page in pages if len(python_blocks(page)) < 2}
+    assert without == set(WITHOUT_CODE)
 
 
 def test_every_error_that_a_page_shows_follows_the_code_that_raises_it() -> None:
     for page in PAGES:
         blocks = blocks_of(page)
         shown = [b for b in blocks if b.language == "text" and SHOWN_PROBLEM.match(b.text)]
-        assert len(shown) == len([b for b in blocks if b.problem]), page.name
+        assert len(shown) == len([b for b in blocks if b.problem]), name_of(page)
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -138,7 +155,7 @@ def anchors_of(page: Path) -> set[str]:
     return {heading.replace(" ", "-") for heading in plain}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_inside_the_project_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if target.startswith("https://"):
@@ -149,21 +166,72 @@ def test_every_link_inside_the_project_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors_of(linked), f"{page.name}: {target}"
 
 
-def test_every_public_name_is_in_the_guide() -> None:
-    guide = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
-    missing = [name for name in nnx_wrappers.__all__ if not re.search(rf"\b{name}\b", guide)]
-    assert missing == []
+def test_every_public_name_is_in_the_reference_and_on_a_page_for_users() -> None:
+    reference = (DOCS / "reference/python.md").read_text(encoding="utf-8")
+    documented = re.findall(
+        r"^\.\. auto(?:class|function|exception):: (\w+)", reference, re.MULTILINE
+    )
+    assert sorted(documented) == sorted(nnx_wrappers.__all__)
+    pages = [*DOCS.glob("tutorial/*.md"), *DOCS.glob("howto/*.md"), DOCS / "reference/cpp.md"]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    assert [name for name in nnx_wrappers.__all__ if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    trees = [b.text for b in blocks_of(DOCS / "index.md") if b.language == "{toctree}"]
+    named = [f"docs/{line}.md" for line in "".join(trees).splitlines() if line and line[0] != ":"]
+    pages = {name_of(page) for page in DOCS.rglob("*.md")} - {"docs/index.md"}
+    assert sorted(named) == sorted(pages)
+
+
+# What users look for, in their words, and the page that has to hold it.
+WORDS = {
+    "dropout mask seed": "howto/randomness.md",
+    "sharding mesh PartitionSpec Partitioned": "howto/sharding.md",
+    "checkpoint Orbax restore msgpack pickle weights": "howto/weights.md",
+    "migrate TrainState": "howto/migrate.md",
+    "jit grad vmap scan remat": "howto/transforms.md",
+    "int8 quantize": "howto/qwix.md",
+    "teacher freeze mutable sow": "howto/linen_in_nnx.md",
+    "TraceContextError ScopeParamShapeError ModifyScopeVariableError": "howto/errors.md",
+    "faster unmodified report": "howto/run_unmodified.md",
+    "cache_info not_planned rebuilt": "howto/plans.md",
+}
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_page_has_the_words_that_its_readers_look_for(words: str) -> None:
+    text = (DOCS / WORDS[words]).read_text(encoding="utf-8").lower()
+    assert [word for word in words.split() if word.lower() not in text] == []
+
+
+def test_every_option_of_the_command_line_is_on_its_page() -> None:
+    command = [sys.executable, "-m", "nnx_wrappers", "run", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    options = re.findall(r"^  (-\w|--[\w-]+)", done.stdout, re.MULTILINE)
+    assert len(options) >= 4
+    page = (DOCS / "reference/command_line.md").read_text(encoding="utf-8")
+    assert [option for option in options if f"`{option}" not in page] == []
+
+
+def test_every_environment_variable_of_the_library_is_on_its_page() -> None:
+    page = (DOCS / "reference/environment.md").read_text(encoding="utf-8")
+    files = [*(ROOT / "src").rglob("*.cc"), *(ROOT / "python").rglob("*.py")]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    named = set(re.findall(r'"(NNX_WRAPPERS_\w+)"', text))
+    assert named >= {"NNX_WRAPPERS_PLANS"}
+    assert [name for name in named if f"`{name}`" not in page] == []
 
 
 def test_every_public_header_is_on_the_cpp_page() -> None:
-    page = (ROOT / "docs/cpp_api.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference/cpp.md").read_text(encoding="utf-8")
     headers = [header.name for header in (ROOT / "include/nnx_wrappers").glob("*.h")]
     assert headers
     assert [name for name in headers if f"`{name}`" not in page] == []
 
 
 def test_the_program_on_the_cpp_page_compiles(tmp_path: Path) -> None:
-    programs = [b.text for b in blocks_of(ROOT / "docs/cpp_api.md") if b.language == "cpp"]
+    programs = [b.text for b in blocks_of(DOCS / "reference/cpp.md") if b.language == "cpp"]
     assert len(programs) == 1
     source = tmp_path / "main.cc"
     source.write_text(programs[0], encoding="utf-8")
@@ -174,20 +242,56 @@ def test_the_program_on_the_cpp_page_compiles(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/cpp_api.md"])
-def test_the_cmake_lines_of_a_page_are_those_of_the_example(name: str) -> None:
+def test_the_cmake_lines_of_the_cpp_page_are_those_of_the_example() -> None:
     example = (ROOT / "examples/cpp/CMakeLists.txt").read_text(encoding="utf-8").splitlines()
-    shown = [b.text for b in blocks_of(ROOT / name) if b.language == "cmake"]
+    shown = [b.text for b in blocks_of(DOCS / "reference/cpp.md") if b.language == "cmake"]
     assert shown
     assert [line for line in "".join(shown).splitlines() if line and line not in example] == []
 
 
 def test_every_test_that_the_table_of_differences_names_exists() -> None:
-    page = (ROOT / "docs/differences.md").read_text(encoding="utf-8")
+    page = (DOCS / "differences.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(test_\w+)\.py::(\w+)`", page))
     for module, test in named:
         source = (ROOT / f"tests/python/{module}.py").read_text(encoding="utf-8")
         assert re.search(rf"def {test}\b", source), f"{module}.py::{test}"
+
+
+def test_the_figures_of_the_readme_are_those_that_were_measured() -> None:
+    text = (ROOT / "benchmarks/results/python313.json").read_text(encoding="utf-8")
+    results = json.loads(text)
+    rows = {row["name"]: row for row in results["rows"]}
+    counts = {who: results["counts"][f"equations, {who}"] for who in ("native", "upstream", "ours")}
+    lines = [[f"{counts[who]:,}" for who in ("native", "upstream", "ours")]]
+    for name, unit in (
+        ("trace of jit(ToLinen(model).apply)", "ms"),
+        ("ToNNX(model), eager", "ms"),
+        ("peak memory of an eager apply, 512 MiB", "MiB"),
+    ):
+        ratios = (1, rows[name]["upstream"], rows[name]["ours"])
+        lines.append([f"{rows[name]['native'] * ratio:,.0f} {unit}" for ratio in ratios])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for native, upstream, ours in lines:
+        row = rf"^\|.* {native} \| {upstream} \| \*\*{ours}\*\* \|$"
+        assert re.search(row, readme, re.MULTILINE), row
+    assert results["machine"]["flax"] in readme
+
+
+def test_the_site_is_made_with_the_flax_and_jax_of_the_tests() -> None:
+    def pins(file: str) -> set[str]:
+        lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+        return {line for line in lines if re.match(r"(flax|jax|jaxlib)==", line)}
+
+    assert len(pins("docs/requirements.txt")) == 6
+    assert pins("docs/requirements.txt") == pins("requirements-dev.txt")
+
+
+def test_the_hooks_before_commits_and_pushes_run_what_make_lint_runs() -> None:
+    config = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.findall(r"^ +entry: (.*)$", config, re.MULTILINE) == ["make lint-quick", "make lint"]
+    assert re.search(r"^lint-quick:", makefile, re.MULTILINE)
+    assert re.search(r"^lint: .*\blint-quick\b", makefile, re.MULTILINE)
 
 
 def test_versions_agree() -> None:
