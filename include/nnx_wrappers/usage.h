@@ -11,7 +11,7 @@ namespace nnx_wrappers {
 // Turns recording on or off and returns what was set before.
 bool record_usage(bool enabled);
 
-// The table, the most seconds first: dicts of
+// The rows by seconds, descending: dicts of
 //   wrapper        'ToLinen' or 'ToNNX'
 //   wrapped        the wrapped class, 'module.Class'
 //   inits          calls that made variables

@@ -8,7 +8,7 @@ from flax import core, errors, linen
 from nnx_wrappers import _core
 
 
-class PutOffKey:
+class LazyKey:
     """The next key of a stream, drawn when it is asked for."""
 
     __slots__ = ("count", "drawn", "key", "made_in")

@@ -5,13 +5,13 @@
 
 #include "bindings/docs.h"
 #include "bindings/signatures.h"
-#include "bridge/put_off_keys.h"
-#include "bridge/shape_check.h"
-#include "bridge/shells.h"
-#include "flax/scope.h"
+#include "bridge/rng/lazy_keys.h"
+#include "bridge/to_nnx/shape_check.h"
 #include "nnx_wrappers/nnx_wrappers.h"
 #include "py/object.h"
+#include "py/python_class.h"
 #include "py/supported.h"
+#include "upstream/scope.h"
 
 namespace nb = nanobind;
 namespace nw = nnx_wrappers;
@@ -82,7 +82,7 @@ void bind_installation(nb::module_& m) {
   m.def(
       "install",
       [] {
-        nb::object handle = nw::bridge::shell("Installation")();
+        nb::object handle = nw::py::python_class("Installation")();
         nw::install();
         return handle;
       },
@@ -157,10 +157,11 @@ void bind_shells(nb::module_& m) {
         nb::arg("init_fn"), nb::arg("init_args"), nb::arg("unbox"), nb::arg("init_kwargs"),
         nb::sig(signatures::kCheckedParam));
 
-  m.def("hash_in_c", &nw::flax::hash_in_c, nb::arg("scope_class"), nb::sig(signatures::kHashInC));
-  m.def("scope_rewound", &nw::flax::rewound, nb::arg("scope"), nb::arg("rewind_rngs"),
+  m.def("hash_in_c", &nw::upstream::hash_in_c, nb::arg("scope_class"),
+        nb::sig(signatures::kHashInC));
+  m.def("scope_rewound", &nw::upstream::rewound, nb::arg("scope"), nb::arg("rewind_rngs"),
         nb::sig(signatures::kScopeRewound));
-  m.def("scope_pushed", &nw::flax::pushed, nb::arg("scope"), nb::arg("name").none(),
+  m.def("scope_pushed", &nw::upstream::pushed, nb::arg("scope"), nb::arg("name").none(),
         nb::arg("prefix"), nb::arg("reuse"), nb::sig(signatures::kScopePushed));
   m.def("scope_rngs", &nw::bridge::scope_rngs, nb::arg("scope"), nb::sig(signatures::kScopeRngs));
 

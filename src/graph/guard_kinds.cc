@@ -1,9 +1,9 @@
 #include "graph/guard_kinds.h"
 
-#include "flax/facade.h"
 #include "py/names.h"
 #include "py/object.h"
 #include "py/versions.h"
+#include "upstream/facade.h"
 
 namespace nnx_wrappers::graph {
 
@@ -158,7 +158,7 @@ bool FunctionGuard::holds() {
 }
 
 nb::object bytes_of_numpy(nb::handle array) {
-  const nb::handle type = flax::facade().numpy_array;
+  const nb::handle type = upstream::facade().numpy_array;
   const nb::object dtype = type.attr("dtype").attr("__get__")(array);
   return nb::make_tuple(type.attr("shape").attr("__get__")(array), nb::repr(dtype),
                         type.attr("tobytes")(array));

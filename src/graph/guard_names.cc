@@ -3,14 +3,14 @@
 #include <string>
 #include <utility>
 
-#include "flax/c_functions.h"
-#include "flax/origin.h"
 #include "graph/guard_kinds.h"
 #include "graph/guard_recorder.h"
 #include "py/modules.h"
 #include "py/names.h"
 #include "py/object.h"
 #include "py/versions.h"
+#include "upstream/c_functions.h"
+#include "upstream/origin.h"
 
 namespace nnx_wrappers::graph {
 
@@ -118,7 +118,7 @@ GuardRecorder::Namespace& GuardRecorder::namespace_of(nb::handle dict, nb::handl
   space->dict = nb::borrow(dict);
   space->path = path;
   space->module = py::module_name(dict);
-  space->looks_further = flax::origin_of_globals(dict) == flax::Origin::kUser;
+  space->looks_further = upstream::origin_of_globals(dict) == upstream::Origin::kUser;
   space->guard = &guard<NamesGuard>(space->module.empty() ? path : space->module, owner, dict);
   return *space;
 }
@@ -171,7 +171,7 @@ void GuardRecorder::guard_imports(nb::handle code, nb::handle globals) {
       nb::object module = name.empty() ? nb::object() : py::imported_module(name);
       // Attributes are named as modules of the standard library are, such as `random`.
       const bool is_meant =
-          module.is_valid() && flax::origin_of_module(name) != flax::Origin::kStandard;
+          module.is_valid() && upstream::origin_of_module(name) != upstream::Origin::kStandard;
       if (is_meant) note_import(object);
       if (is_meant) visit(module, name);
       for (const std::string& above : packages) {
@@ -227,7 +227,7 @@ void GuardRecorder::note(Namespace& space, nb::handle name) {
     space.guard->add(name, value);
     if (++comparisons_ > kMostComparisons) return refuse("it depends on too much to compare");
   }
-  if (flax::is_source_of_randomness(space.module, name)) {
+  if (upstream::is_source_of_randomness(space.module, name)) {
     return refuse("it uses " + space.module + "." + py::text_of(name));
   }
   if (value.is(PyImport_GetModuleDict())) return refuse("it reads sys.modules");
@@ -235,7 +235,7 @@ void GuardRecorder::note(Namespace& space, nb::handle name) {
   const bool is_builtin = space.module == "builtins";
   if (PyCFunction_Check(value.ptr()) && !is_builtin) {
     const std::string reason =
-        flax::reason_not_repeatable(value, PyCFunction_GetSelf(value.ptr()), true);
+        upstream::reason_not_repeatable(value, PyCFunction_GetSelf(value.ptr()), true);
     const bool is_named_as_module = NamesGuard::path_of("", name) == space.module;
     const bool is_meant =
         called_unseen_.contains({space.dict.ptr(), name.ptr()}) && !is_named_as_module;
@@ -250,12 +250,14 @@ void GuardRecorder::note(Namespace& space, nb::handle name) {
     return;
   }
   const bool is_list = PyList_CheckExact(value.ptr()) || PyDict_CheckExact(value.ptr());
-  const bool looks_further =
-      space.looks_further || (is_list && !is_builtin) || PyModule_Check(value.ptr()) ||
-      (space.module == "os" && py::text_of(name) == "environ") ||
-      (PyFunction_Check(value.ptr()) &&
-       flax::origin_of_globals(PyFunction_GetGlobals(value.ptr())) == flax::Origin::kUser) ||
-      (!PyType_Check(value.ptr()) && flax::origin_of_class(value.type()) == flax::Origin::kUser);
+  const bool looks_further = space.looks_further || (is_list && !is_builtin) ||
+                             PyModule_Check(value.ptr()) ||
+                             (space.module == "os" && py::text_of(name) == "environ") ||
+                             (PyFunction_Check(value.ptr()) &&
+                              upstream::origin_of_globals(PyFunction_GetGlobals(value.ptr())) ==
+                                  upstream::Origin::kUser) ||
+                             (!PyType_Check(value.ptr()) &&
+                              upstream::origin_of_class(value.type()) == upstream::Origin::kUser);
   if (looks_further) visit(value, NamesGuard::path_of(space.path, name));
 }
 
@@ -270,7 +272,7 @@ void GuardRecorder::complete(nb::handle object) {
     return;
   }
   const nb::handle type = PyType_Check(object.ptr()) ? object : nb::handle(object.type());
-  if (flax::origin_of_class(type) != flax::Origin::kUser) return;
+  if (upstream::origin_of_class(type) != upstream::Origin::kUser) return;
   visit(type, py::type_name(type));
   visit_waiting();
   const nb::handle bases = reinterpret_cast<PyTypeObject*>(type.ptr())->tp_mro;

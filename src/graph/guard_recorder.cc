@@ -4,14 +4,14 @@
 #include <array>
 #include <utility>
 
-#include "flax/c_functions.h"
-#include "flax/left_behind.h"
-#include "flax/origin.h"
 #include "graph/guard_kinds.h"
 #include "py/modules.h"
 #include "py/names.h"
 #include "py/object.h"
 #include "py/versions.h"
+#include "upstream/c_functions.h"
+#include "upstream/leaked.h"
+#include "upstream/origin.h"
 
 namespace nnx_wrappers::graph {
 
@@ -19,15 +19,15 @@ namespace {
 
 using Origin = py::CallObserver::Origin;
 
-Origin converted(flax::Origin origin) {
+Origin converted(upstream::Origin origin) {
   switch (origin) {
-    case flax::Origin::kUser:
+    case upstream::Origin::kUser:
       return Origin::kUser;
-    case flax::Origin::kStandard:
+    case upstream::Origin::kStandard:
       return Origin::kStandard;
-    case flax::Origin::kLibrary:
+    case upstream::Origin::kLibrary:
       return Origin::kLibrary;
-    case flax::Origin::kBeside:
+    case upstream::Origin::kBeside:
       break;
   }
   return Origin::kBeside;
@@ -56,7 +56,7 @@ bool is_format(nb::handle callable) {
 }  // namespace
 
 GuardRecorder::GuardRecorder()
-    : guards_(std::make_shared<GuardSet>()), is_traced_(flax::is_traced()) {}
+    : guards_(std::make_shared<GuardSet>()), is_traced_(upstream::is_traced()) {}
 
 GuardRecorder::~GuardRecorder() = default;
 
@@ -69,7 +69,7 @@ void GuardRecorder::see_trace(const std::string& reason) {
   if (std::exchange(has_seen_the_trace_, true)) return;
   if (!is_traced_) return refuse(reason);
   guard<BytesGuard>("whether values are traced", nb::none(),
-                    [](nb::handle) -> nb::object { return nb::bool_(flax::is_traced()); });
+                    [](nb::handle) -> nb::object { return nb::bool_(upstream::is_traced()); });
 }
 
 void GuardRecorder::add_root(nb::handle object, const std::string& path) {
@@ -81,7 +81,7 @@ void GuardRecorder::add_root(nb::handle object, const std::string& path) {
 
 void GuardRecorder::start() {
   if (!py::CallRecorder::is_possible()) return refuse("this Python is not known to the recorder");
-  random_state_ = flax::numpy_random_state();
+  random_state_ = upstream::numpy_random_state();
   switches_ = py::thread_switches();
   no_collection_.emplace();
   recorder_.emplace(*this);
@@ -93,7 +93,7 @@ Dependences GuardRecorder::finish() {
   no_collection_.reset();
   const unsigned long switches = py::thread_switches();
   if (!is_over()) refuse(incomplete);
-  if (!is_over() && !py::equal(random_state_, flax::numpy_random_state())) {
+  if (!is_over() && !py::equal(random_state_, upstream::numpy_random_state())) {
     refuse("it draws from numpy.random");
   }
   if (!is_over()) refuse(suspicion_);
@@ -112,10 +112,10 @@ Dependences GuardRecorder::finish() {
 }
 
 Origin GuardRecorder::origin_of(const py::RunningFunction& function) {
-  if (flax::is_about_a_tracer(function.code(), function.globals())) {
+  if (upstream::is_about_a_tracer(function.code(), function.globals())) {
     see_trace("it asks for a value that is not concrete");
   }
-  return converted(flax::origin_of_globals(function.globals()));
+  return converted(upstream::origin_of_globals(function.globals()));
 }
 
 void GuardRecorder::on_function(const py::RunningFunction& function, Origin origin) {
@@ -161,7 +161,8 @@ void GuardRecorder::on_function(const py::RunningFunction& function, Origin orig
 void GuardRecorder::on_c_function(nb::handle callable, nb::handle owner,
                                   const py::RunningFunction& by, Origin origin) {
   if (is_over()) return;
-  const std::string reason = flax::reason_not_repeatable(callable, owner, origin == Origin::kUser);
+  const std::string reason =
+      upstream::reason_not_repeatable(callable, owner, origin == Origin::kUser);
   if (!reason.empty()) return refuse(reason);
   if (owner.is_valid() && PyContextVar_CheckExact(owner.ptr())) visit(owner, "a context variable");
   if (PyCFunction_Check(callable.ptr()) && owner.is_valid() && PyModule_Check(owner.ptr())) {

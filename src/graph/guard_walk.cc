@@ -5,21 +5,23 @@
 #include <algorithm>
 #include <array>
 
-#include "flax/array.h"
-#include "flax/c_functions.h"
-#include "flax/facade.h"
-#include "flax/origin.h"
 #include "graph/guard_kinds.h"
 #include "graph/guard_recorder.h"
 #include "py/names.h"
 #include "py/object.h"
 #include "py/versions.h"
+#include "upstream/array.h"
+#include "upstream/c_functions.h"
+#include "upstream/facade.h"
+#include "upstream/origin.h"
 
 namespace nnx_wrappers::graph {
 
 namespace {
 
-bool is_user_class(nb::handle type) { return flax::origin_of_class(type) == flax::Origin::kUser; }
+bool is_user_class(nb::handle type) {
+  return upstream::origin_of_class(type) == upstream::Origin::kUser;
+}
 
 PyTypeObject* as_type(nb::handle type) { return reinterpret_cast<PyTypeObject*>(type.ptr()); }
 
@@ -92,13 +94,14 @@ void GuardRecorder::visit_waiting() {
 
 void GuardRecorder::look_at(nb::handle object, const std::string& path) {
   PyObject* ptr = object.ptr();
-  if (flax::is_tracer(object)) return refuse("a tracer at " + path);
+  if (upstream::is_tracer(object)) return refuse("a tracer at " + path);
   if (PyFunction_Check(ptr)) return look_at_function(object, path);
   if (PyType_Check(ptr)) return look_at_class(object, path);
   if (PyModule_Check(ptr)) return look_at_module(object, path);
   if (look_at_known(object, path)) return;
-  if (flax::is_random_generator(object.type())) return refuse("it uses numpy.random, at " + path);
-  if (flax::is_opaque_class(object.type())) return look_at_wrapped(object, path);
+  if (upstream::is_random_generator(object.type()))
+    return refuse("it uses numpy.random, at " + path);
+  if (upstream::is_opaque_class(object.type())) return look_at_wrapped(object, path);
   look_at_instance(object, path);
 }
 
@@ -106,7 +109,7 @@ void GuardRecorder::look_at(nb::handle object, const std::string& path) {
 
 void GuardRecorder::look_at_function(nb::handle function, const std::string& path) {
   const auto* made = reinterpret_cast<PyFunctionObject*>(function.ptr());
-  if (flax::origin_of_globals(made->func_globals) == flax::Origin::kUser) {
+  if (upstream::origin_of_globals(made->func_globals) == upstream::Origin::kUser) {
     guard<FunctionGuard>(path, function);
     visit(made->func_dict, path);
     if (reads_functions_ || ran_.contains(made->func_code)) return look_at_parts(function, path);
@@ -172,7 +175,7 @@ void GuardRecorder::look_at_functions_of(const Namespace& space) {
     const PyTypeObject* type = Py_TYPE(value);
     const bool is_method = PyFunction_Check(value) || type == &PyProperty_Type ||
                            type == &PyClassMethod_Type || type == &PyStaticMethod_Type ||
-                           flax::module_of_class(nb::handle(value).type()) == "functools";
+                           upstream::module_of_class(nb::handle(value).type()) == "functools";
     // Descriptors, and objects in the place of methods.
     const bool can_run = type->tp_call != nullptr || type->tp_descr_get != nullptr;
     const bool is_of_user = !PyType_Check(value) && can_run &&
@@ -204,7 +207,7 @@ bool GuardRecorder::look_at_known(nb::handle object, const std::string& path) {
   const PyTypeObject* base = base_of_c(object);
   if (PyCFunction_Check(ptr)) {
     PyObject* owner = PyCFunction_GetSelf(ptr);
-    refuse(flax::reason_not_repeatable(object, owner, true));
+    refuse(upstream::reason_not_repeatable(object, owner, true));
     if (owner != nullptr && !PyModule_Check(owner)) visit(owner, path);
     return true;
   }
@@ -231,7 +234,7 @@ bool GuardRecorder::look_at_known(nb::handle object, const std::string& path) {
     look_at_values(ThreadLocalGuard::dict_of(object), path, true);
     if (is_user_class(object.type())) visit(object.type(), py::type_name(object.type()));
     return true;
-  } else if (py::is_subtype(object.type(), flax::facade().numpy_array)) {
+  } else if (py::is_subtype(object.type(), upstream::facade().numpy_array)) {
     look_at_numpy(object, path);
   } else if (PyByteArray_Check(ptr)) {
     guard<BytesGuard>(path, object, bytes_of_bytearray);
@@ -270,7 +273,7 @@ void GuardRecorder::look_at_memo(nb::handle wrapper, const std::string& path) {
 
 void GuardRecorder::look_at_numpy(nb::handle array, const std::string& path) {
   constexpr size_t kMostBytes = 65'536;
-  const nb::handle type = flax::facade().numpy_array;
+  const nb::handle type = upstream::facade().numpy_array;
   const auto bytes = nb::cast<size_t>(type.attr("nbytes").attr("__get__")(array));
   const nb::object dtype = type.attr("dtype").attr("__get__")(array);
   if (nb::cast<bool>(dtype.attr("hasobject"))) return refuse(path + ", an array of objects");
@@ -280,7 +283,7 @@ void GuardRecorder::look_at_numpy(nb::handle array, const std::string& path) {
 
 // What JAX has wrapped is the user's.
 void GuardRecorder::look_at_wrapped(nb::handle object, const std::string& path) {
-  if (!flax::wraps_functions(object.type())) return;
+  if (!upstream::wraps_functions(object.type())) return;
   const nb::object dict = py::present_instance_dict(object);
   if (!dict.is_valid()) return;
   guard<InstanceGuard>(path, object, dict);
@@ -342,8 +345,8 @@ bool GuardRecorder::check_base(nb::handle object, const std::string& path) {
     refuse("next() may advance the iterator " + what);
     return false;
   }
-  const flax::Origin origin = flax::origin_of_class(reinterpret_cast<PyObject*>(base));
-  if (origin == flax::Origin::kUser) {
+  const upstream::Origin origin = upstream::origin_of_class(reinterpret_cast<PyObject*>(base));
+  if (origin == upstream::Origin::kUser) {
     refuse(what + " is of a class of C, whose state cannot be compared");
     return false;
   }
@@ -354,8 +357,8 @@ bool GuardRecorder::check_base(nb::handle object, const std::string& path) {
                          type_text(base) == "memoryview" || type_text(base) == "coroutine" ||
                          type_text(base) == "async_generator" ||
                          // Nothing to be seen inside, and not known to be constant.
-                         (origin != flax::Origin::kStandard && base->tp_traverse == nullptr) ||
-                         (base != &PyBaseObject_Type && origin == flax::Origin::kStandard &&
+                         (origin != upstream::Origin::kStandard && base->tp_traverse == nullptr) ||
+                         (base != &PyBaseObject_Type && origin == upstream::Origin::kStandard &&
                           std::ranges::find(kOnlyHolding, module) == kOnlyHolding.end());
   if (is_hidden) refuse(what + " has a state that cannot be compared");
   return !is_hidden;

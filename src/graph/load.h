@@ -5,8 +5,8 @@
 
 #include <functional>
 
-#include "flax/node.h"
 #include "graph/state_tree.h"
+#include "upstream/node.h"
 
 namespace nnx_wrappers::graph {
 
@@ -14,8 +14,8 @@ namespace nnx_wrappers::graph {
 // path. `current` is the Variable, array ref or value that is there now. An
 // invalid object means: leave it as it is. `given` has no leaf of its own, only
 // leaves below, where the caller's value at this path is a mapping.
-using Choose = std::function<nb::object(const Path& path, nb::handle current, flax::NodeKind kind,
-                                        const StateTree& given)>;
+using Choose = std::function<nb::object(const Path& path, nb::handle current,
+                                        upstream::NodeKind kind, const StateTree& given)>;
 
 // Walks `root` and `given` together. A Variable is updated in place, an array
 // ref is written, any other leaf is replaced in its node; tuples and generic

@@ -3,12 +3,12 @@
 #include <string>
 #include <vector>
 
-#include "flax/array.h"
-#include "flax/left_behind.h"
 #include "py/containers.h"
 #include "py/function.h"
 #include "py/names.h"
 #include "py/object.h"
+#include "upstream/array.h"
+#include "upstream/leaked.h"
 
 namespace nnx_wrappers::graph {
 
@@ -26,9 +26,9 @@ std::vector<nb::object> functions_of(const nb::object& attribute) {
 }
 
 bool belongs_to_a_call(const nb::object& value) {
-  if (flax::is_tracer(value)) return true;
-  const nb::object trace_state = flax::trace_state_of(value);
-  return trace_state.is_valid() && flax::is_present(trace_state);
+  if (upstream::is_tracer(value)) return true;
+  const nb::object trace_state = upstream::trace_state_of(value);
+  return trace_state.is_valid() && upstream::is_present(trace_state);
 }
 
 bool holds_what_belongs_to_a_call(nb::handle type) {
@@ -46,7 +46,7 @@ bool holds_what_belongs_to_a_call(nb::handle type) {
 
 }  // namespace
 
-bool is_of_one_call(nb::handle type) {
+bool is_call_local(nb::handle type) {
   const nb::object bases = py::get(type, nb::str("__mro__"));
   if (PyTuple_Check(bases.ptr()) == 0) return true;
   for (const nb::object& base : py::elements(bases)) {

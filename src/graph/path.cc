@@ -1,5 +1,7 @@
 #include "graph/path.h"
 
+#include <algorithm>
+
 #include "py/containers.h"
 #include "py/object.h"
 
@@ -13,6 +15,13 @@ std::string to_string(const Path& path) {
     text += py::utf8(key);
   }
   return text;
+}
+
+bool begins_with(const Path& path, const Path& prefix) {
+  if (path.size() < prefix.size()) return false;
+  return std::equal(
+      prefix.begin(), prefix.end(), path.begin(),
+      [](const nb::object& left, const nb::object& right) { return left.equal(right); });
 }
 
 nb::tuple to_tuple(const Path& path) {

@@ -16,6 +16,9 @@ using Path = std::vector<nb::object>;
 // "dense/kernel", "layers/0/scale"; "(root)" for the empty path.
 std::string to_string(const Path& path);
 
+// True if `prefix` is the path or leads to it. Keys are compared as Python compares them.
+bool begins_with(const Path& path, const Path& prefix);
+
 // The path as a Python tuple.
 nb::tuple to_tuple(const Path& path);
 

@@ -1,43 +1,43 @@
 #include "graph/snapshot.h"
 
-#include "flax/array.h"
-#include "flax/facade.h"
-#include "flax/variable.h"
 #include "graph/walk.h"
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
+#include "upstream/array.h"
+#include "upstream/facade.h"
+#include "upstream/pytree_state.h"
+#include "upstream/variable.h"
 
 namespace nnx_wrappers::graph {
 
 void Snapshot::add_attributes(nb::handle pytree) {
-  const py::Names& n = py::names();
   nb::dict attributes = py::instance_dict(pytree);
   nb::dict saved = py::copy_dict(attributes);
-  const nb::object state = py::dict_get(attributes, n.pytree_state);
-  if (state.is_valid()) flags_.push_back({state, py::get(state, n.initializing)});
+  const nb::object state = upstream::pytree_state(pytree);
+  if (state.is_valid()) flags_.push_back({state, upstream::initializing_flag(state)});
   dicts_.push_back({nb::borrow(pytree), std::move(attributes), std::move(saved)});
 }
 
 void Snapshot::add_graph(nb::handle root) {
   WalkEvents events;
-  events.on_node = [&](const Path&, nb::handle node, flax::NodeKind kind) {
-    if (kind == flax::NodeKind::kDict) {
+  events.on_node = [&](const Path&, nb::handle node, upstream::NodeKind kind) {
+    if (kind == upstream::NodeKind::kDict) {
       dicts_.push_back({{}, nb::borrow<nb::dict>(node), py::copy_dict(node)});
-    } else if (kind == flax::NodeKind::kList) {
+    } else if (kind == upstream::NodeKind::kList) {
       lists_.push_back({nb::borrow(node), nb::list(node)});
-    } else if (flax::is_pytree(node)) {
+    } else if (upstream::is_pytree(node)) {
       add_attributes(node);
     }
     return true;
   };
-  events.on_leaf = [&](const Path&, nb::handle leaf, flax::NodeKind kind) {
-    if (kind != flax::NodeKind::kVariable) return;
-    nb::object value = flax::raw_value(leaf);
+  events.on_leaf = [&](const Path&, nb::handle leaf, upstream::NodeKind kind) {
+    if (kind != upstream::NodeKind::kVariable) return;
+    nb::object value = upstream::raw_value(leaf);
     nb::object contents;
-    if (flax::is_array_ref(value)) contents = value[nb::ellipsis()];
+    if (upstream::is_array_ref(value)) contents = value[nb::ellipsis()];
     variables_.push_back(
-        {nb::borrow(leaf), std::move(value), std::move(contents), flax::metadata(leaf)});
+        {nb::borrow(leaf), std::move(value), std::move(contents), upstream::metadata(leaf)});
   };
   walk(root, events);
 }
@@ -51,13 +51,6 @@ void attempt(Step&& step) {
   } catch (nb::python_error& error) {
     error.discard_as_unraisable("nnx_wrappers: restoring a module after a failed call");
   }
-}
-
-// An attribute as it is stored, or an invalid object: no code of the class runs.
-nb::object stored_attribute(nb::handle object, nb::handle name) {
-  PyObject* value = PyObject_GenericGetAttr(object.ptr(), name.ptr());
-  if (value == nullptr) PyErr_Clear();
-  return nb::steal(value);
 }
 
 }  // namespace
@@ -80,22 +73,8 @@ void Snapshot::restore(const SavedList& entry, std::vector<nb::object>& dying) {
 }
 
 void Snapshot::restore(const SavedVariable& entry, std::vector<nb::object>& dying) {
-  const py::Names& n = py::names();
   if (entry.contents.is_valid()) entry.value[nb::ellipsis()] = entry.contents;
-  if (!flax::is_plain_variable(entry.variable)) {
-    py::get(entry.variable, n.set_raw_value)(entry.value, nb::arg("_unsafe_bypass_check") = true);
-    return;
-  }
-  dying.push_back(stored_attribute(entry.variable, n.raw_value));
-  py::set_generic(entry.variable, n.raw_value, entry.value);
-  const nb::object metadata = stored_attribute(entry.variable, n.var_metadata);
-  if (!metadata.is_valid() || PyDict_CheckExact(metadata.ptr()) == 0) {
-    dying.push_back(metadata);
-    py::set_generic(entry.variable, n.var_metadata, entry.metadata);
-    return;
-  }
-  dying.push_back(py::copy_dict(metadata));
-  py::restore_dict(metadata, entry.metadata);
+  upstream::restore_variable(entry.variable, entry.value, entry.metadata, dying);
 }
 
 void Snapshot::restore() const {
@@ -104,7 +83,7 @@ void Snapshot::restore() const {
   for (const SavedList& entry : lists_) attempt([&] { restore(entry, dying); });
   for (const SavedVariable& entry : variables_) attempt([&] { restore(entry, dying); });
   for (const SavedFlag& entry : flags_) {
-    attempt([&] { py::set(entry.state, py::names().initializing, entry.initializing); });
+    attempt([&] { upstream::set_initializing_flag(entry.state, entry.initializing); });
   }
 }
 

@@ -1,8 +1,8 @@
 #include "graph/state_tree.h"
 
-#include "flax/linen.h"
 #include "py/containers.h"
 #include "py/recursion.h"
+#include "upstream/linen.h"
 
 namespace nnx_wrappers::graph {
 
@@ -50,7 +50,7 @@ void StateTree::add_collection(nb::handle collection, nb::handle variables) {
   const py::RecursionGuard guard(" while reading a tree of Linen variables");
   for (auto& [key, value] : py::mapping_items(variables)) {
     StateTree& below = child_or_new(key);
-    if (flax::is_level(value)) {
+    if (upstream::is_level(value)) {
       below.add_collection(collection, value);
     } else {
       below.leaves_.push_back({nb::borrow(collection), std::move(value)});

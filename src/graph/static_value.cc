@@ -4,15 +4,15 @@
 #include <string>
 #include <utility>
 
-#include "flax/facade.h"
-#include "flax/node.h"
-#include "flax/variable.h"
 #include "graph/local_class.h"
 #include "py/containers.h"
 #include "py/function.h"
 #include "py/names.h"
 #include "py/object.h"
 #include "py/recursion.h"
+#include "upstream/facade.h"
+#include "upstream/node.h"
+#include "upstream/variable.h"
 
 namespace nnx_wrappers::graph {
 
@@ -20,36 +20,36 @@ namespace {
 
 using Shared = std::vector<nb::object>;
 
-Keeping worse(Keeping left, Keeping right) { return std::max(left, right); }
+StaticPolicy worse(StaticPolicy left, StaticPolicy right) { return std::max(left, right); }
 
 // For what cannot be copied.
-Keeping all_or_nothing(Keeping parts) {
-  return parts == Keeping::kShare ? Keeping::kShare : Keeping::kRefuse;
+StaticPolicy all_or_nothing(StaticPolicy parts) {
+  return parts == StaticPolicy::kShare ? StaticPolicy::kShare : StaticPolicy::kRefuse;
 }
 
-Keeping of_all(const std::vector<nb::object>& values, const Shared& shared) {
-  Keeping keeping = Keeping::kShare;
-  for (const nb::object& value : values) keeping = worse(keeping, keeping_of(value, shared));
-  return keeping;
+StaticPolicy of_all(const std::vector<nb::object>& values, const Shared& shared) {
+  StaticPolicy policy = StaticPolicy::kShare;
+  for (const nb::object& value : values) policy = worse(policy, policy_of(value, shared));
+  return policy;
 }
 
 // A function is code, what it closes over, its defaults and its attributes; a mutable thing
 // among these would be shared between instances.
-Keeping of_function(nb::handle function, const Shared& shared) {
+StaticPolicy of_function(nb::handle function, const Shared& shared) {
   std::vector<nb::object> contents;
   for (const nb::object& cell : py::cells_of(function)) {
     contents.push_back(py::cell_contents(cell));
-    if (!contents.back().is_valid()) return Keeping::kRefuse;
+    if (!contents.back().is_valid()) return StaticPolicy::kRefuse;
   }
-  if (py::assigns_to_closure(function)) return Keeping::kRefuse;
+  if (py::assigns_to_closure(function)) return StaticPolicy::kRefuse;
   Shared with_itself = shared;  // a function that calls itself closes over itself
   with_itself.push_back(nb::borrow(function));
   return all_or_nothing(
-      worse(of_all(contents, with_itself), keeping_of_extras(function, with_itself)));
+      worse(of_all(contents, with_itself), policy_of_extras(function, with_itself)));
 }
 
 // What JAX made of functions: they are inside.
-Keeping of_wrapper(nb::handle wrapper, const Shared& shared) {
+StaticPolicy of_wrapper(nb::handle wrapper, const Shared& shared) {
   Shared with_itself = shared;
   with_itself.push_back(nb::borrow(wrapper));
   std::vector<nb::object> inside;
@@ -60,13 +60,13 @@ Keeping of_wrapper(nb::handle wrapper, const Shared& shared) {
   return all_or_nothing(of_all(inside, with_itself));
 }
 
-Keeping of_method(nb::handle method, const Shared& shared) {
+StaticPolicy of_method(nb::handle method, const Shared& shared) {
   return all_or_nothing(of_all(
       {py::get(method, nb::str("__func__")), py::get(method, py::names().self_dunder)}, shared));
 }
 
 // The dict of keywords is the partial's own, and as constant as it.
-Keeping of_partial(nb::handle partial, const Shared& shared) {
+StaticPolicy of_partial(nb::handle partial, const Shared& shared) {
   std::vector<nb::object> parts{py::get(partial, py::names().func),
                                 py::get(partial, py::names().args)};
   for (const auto& item : py::mapping_items(py::get(partial, nb::str("keywords")))) {
@@ -76,7 +76,7 @@ Keeping of_partial(nb::handle partial, const Shared& shared) {
 }
 
 // Declared fields, and what __post_init__ may have set besides.
-Keeping of_fields(nb::handle value, const Shared& shared) {
+StaticPolicy of_fields(nb::handle value, const Shared& shared) {
   std::vector<nb::object> fields;
   const nb::object attributes = py::get_optional(value, py::names().dict_dunder);
   if (attributes.is_valid()) {
@@ -96,7 +96,7 @@ bool is_scalar(PyObject* ptr) {
 }
 
 bool is_immutable_type(nb::handle type) {
-  const flax::Facade& f = flax::facade();
+  const upstream::Facade& f = upstream::facade();
   for (nb::handle known :
        {f.partition_spec, f.named_sharding, f.hashable_mapping, f.mesh, f.abstract_mesh}) {
     if (type.is(known)) return true;
@@ -106,33 +106,34 @@ bool is_immutable_type(nb::handle type) {
 
 }  // namespace
 
-Keeping keeping_of(nb::handle value, const Shared& shared) {
+StaticPolicy policy_of(nb::handle value, const Shared& shared) {
   const py::RecursionGuard guard(" while reading static attributes");
-  const flax::Facade& f = flax::facade();
+  const upstream::Facade& f = upstream::facade();
   PyObject* ptr = value.ptr();
-  if (is_scalar(ptr) || PyModule_Check(ptr)) return Keeping::kShare;
+  if (is_scalar(ptr) || PyModule_Check(ptr)) return StaticPolicy::kShare;
   for (const nb::object& object : shared) {
-    if (object.is(value)) return Keeping::kShare;
+    if (object.is(value)) return StaticPolicy::kShare;
   }
-  if (py::is_class(value)) return is_of_one_call(value) ? Keeping::kRefuse : Keeping::kShare;
+  if (py::is_class(value))
+    return is_call_local(value) ? StaticPolicy::kRefuse : StaticPolicy::kShare;
   if (PyCFunction_Check(ptr))
-    return py::is_free_builtin(value) ? Keeping::kShare : Keeping::kRefuse;
+    return py::is_free_builtin(value) ? StaticPolicy::kShare : StaticPolicy::kRefuse;
   if (PyMethod_Check(ptr)) return of_method(value, shared);
   if (PyTuple_CheckExact(ptr)) return of_all(py::elements(value), shared);
   if (PyFrozenSet_CheckExact(ptr)) return of_all(py::elements(value), shared);
   if (PyList_CheckExact(ptr) || PySet_CheckExact(ptr)) {
-    return worse(Keeping::kCopy, of_all(py::elements(value), shared));
+    return worse(StaticPolicy::kCopy, of_all(py::elements(value), shared));
   }
   if (PyDict_CheckExact(ptr)) {
-    Keeping keeping = Keeping::kCopy;
+    StaticPolicy policy = StaticPolicy::kCopy;
     for (const auto& [key, item] : py::dict_items(value)) {
-      keeping = worse(keeping, worse(keeping_of(key, shared), keeping_of(item, shared)));
+      policy = worse(policy, worse(policy_of(key, shared), policy_of(item, shared)));
     }
-    return keeping;
+    return policy;
   }
   if (PyFunction_Check(ptr)) return of_function(value, shared);
   const nb::object type = nb::borrow(value.type());
-  if (is_immutable_type(type)) return Keeping::kShare;
+  if (is_immutable_type(type)) return StaticPolicy::kShare;
   if (type.is(f.jit_function) || type.is(f.custom_jvp) || type.is(f.custom_vjp) ||
       type.is(f.ufunc)) {
     return of_wrapper(value, shared);
@@ -143,14 +144,15 @@ Keeping keeping_of(nb::handle value, const Shared& shared) {
     for (const auto& item : py::mapping_items(value)) parts.push_back(item.second);
     return all_or_nothing(of_all(parts, shared));
   }
-  if (py::is_subtype(type, f.linen_module)) return Keeping::kRefuse;
-  if (flax::kind_of(value) == flax::NodeKind::kLeaf && py::is_frozen_dataclass(value.type())) {
+  if (py::is_subtype(type, f.linen_module)) return StaticPolicy::kRefuse;
+  if (upstream::kind_of(value) == upstream::NodeKind::kLeaf &&
+      py::is_frozen_dataclass(value.type())) {
     return of_fields(value, shared);
   }
-  return Keeping::kRefuse;
+  return StaticPolicy::kRefuse;
 }
 
-Keeping keeping_of_extras(nb::handle function, const Shared& shared) {
+StaticPolicy policy_of_extras(nb::handle function, const Shared& shared) {
   const py::Names& n = py::names();
   std::vector<nb::object> extras{py::get(function, n.defaults_dunder)};
   const nb::object keywords = py::get(function, n.kwdefaults_dunder);
@@ -161,7 +163,7 @@ Keeping keeping_of_extras(nb::handle function, const Shared& shared) {
   const std::string name = py::utf8(py::get(function, n.qualname_dunder));
   const bool is_local = name.find(kLocals) != std::string::npos;
   for (const auto& [key, value] : py::mapping_items(py::get(function, n.dict_dunder))) {
-    if (is_local && !key.equal(n.wrapped_dunder)) return Keeping::kRefuse;
+    if (is_local && !key.equal(n.wrapped_dunder)) return StaticPolicy::kRefuse;
     extras.push_back(value);
   }
   return of_all(extras, shared);

@@ -2,15 +2,15 @@
 
 #include <utility>
 
-#include "flax/facade.h"
-#include "flax/instance.h"
-#include "flax/variable.h"
 #include "graph/static_value.h"
 #include "graph/template_node.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
 #include "py/function.h"
 #include "py/recursion.h"
+#include "upstream/facade.h"
+#include "upstream/instance.h"
+#include "upstream/variable.h"
 
 namespace nnx_wrappers::graph {
 
@@ -32,32 +32,33 @@ class Instantiation {
     const Template::Node& node = nodes_[index];
     if (node.form == Template::Node::kFunction) return closure(node, index);
     switch (node.kind) {
-      case flax::NodeKind::kLeaf:
+      case upstream::NodeKind::kLeaf:
         return made_[index] = values_.at(node.slot);
-      case flax::NodeKind::kVariable:
+      case upstream::NodeKind::kVariable:
         return made_[index] = variable(node);
-      case flax::NodeKind::kPytree:
+      case upstream::NodeKind::kPytree:
         return pytree(node, index);
-      case flax::NodeKind::kList:
-      case flax::NodeKind::kTuple: {
+      case upstream::NodeKind::kList:
+      case upstream::NodeKind::kTuple: {
         nb::list elements;
         for (const auto& attribute : node.attributes) elements.append(value_of(attribute));
-        return made_[index] = node.kind == flax::NodeKind::kList ? nb::object(elements)
-                                                                 : nb::object(nb::tuple(elements));
+        return made_[index] = node.kind == upstream::NodeKind::kList
+                                  ? nb::object(elements)
+                                  : nb::object(nb::tuple(elements));
       }
-      case flax::NodeKind::kDict: {
+      case upstream::NodeKind::kDict: {
         nb::dict items;
         for (const auto& attribute : node.attributes) items[attribute.name] = value_of(attribute);
         return made_[index] = items;
       }
-      case flax::NodeKind::kGraphNode:
-        made_[index] = flax::create_empty(node.impl, node.metadata);
-        flax::fill(node.impl, made_[index], pairs(node));
+      case upstream::NodeKind::kGraphNode:
+        made_[index] = upstream::create_empty(node.impl, node.metadata);
+        upstream::fill(node.impl, made_[index], pairs(node));
         return made_[index];
-      case flax::NodeKind::kPytreeNode:
+      case upstream::NodeKind::kPytreeNode:
         if (!node.impl.is_valid()) return made_[index] = nb::none();
-        return made_[index] = flax::unflatten(node.impl, pairs(node), node.metadata);
-      case flax::NodeKind::kArrayRef:
+        return made_[index] = upstream::unflatten(node.impl, pairs(node), node.metadata);
+      case upstream::NodeKind::kArrayRef:
         break;
     }
     throw InternalError("a template with a node that cannot be made");
@@ -73,7 +74,7 @@ class Instantiation {
       case Attribute::kCopied:
         return copies_.copy(attribute.value);
       case Attribute::kState:
-        return flax::new_pytree_state(attribute.value, trace_state());
+        return upstream::new_pytree_state(attribute.value, trace_state());
       case Attribute::kChild:
         return make(attribute.child);
     }
@@ -92,15 +93,15 @@ class Instantiation {
     nb::dict metadata =
         node.shared_metadata.is_valid() ? py::copy_dict(node.shared_metadata) : nb::dict();
     for (const auto& attribute : node.attributes) metadata[attribute.name] = value_of(attribute);
-    return flax::new_plain_variable(node.type, values_.at(node.slot), metadata, trace_state());
+    return upstream::new_plain_variable(node.type, values_.at(node.slot), metadata, trace_state());
   }
 
   // Known before its attributes are made, so that they may refer back to it.
   nb::object pytree(const Template::Node& node, size_t index) {
-    nb::object object = flax::new_empty(node.type);
+    nb::object object = upstream::new_empty(node.type);
     made_[index] = object;
     for (const auto& attribute : node.attributes) {
-      flax::set_raw(object, attribute.name, value_of(attribute));
+      upstream::set_raw(object, attribute.name, value_of(attribute));
     }
     return object;
   }
@@ -124,7 +125,7 @@ class Instantiation {
 
   // One for the whole graph: it says which trace made it, and never changes.
   const nb::object& trace_state() {
-    if (!trace_state_.is_valid()) trace_state_ = flax::facade().trace_state();
+    if (!trace_state_.is_valid()) trace_state_ = upstream::facade().trace_state();
     return trace_state_;
   }
 

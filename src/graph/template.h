@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "flax/node.h"
 #include "graph/path.h"
+#include "upstream/node.h"
 
 namespace nnx_wrappers::graph {
 

@@ -3,20 +3,21 @@
 #include <unordered_map>
 #include <utility>
 
-#include "flax/array.h"
-#include "flax/facade.h"
-#include "flax/instance.h"
-#include "flax/left_behind.h"
-#include "flax/variable.h"
 #include "graph/local_class.h"
 #include "graph/static_value.h"
 #include "graph/template.h"
 #include "graph/template_node.h"
 #include "py/containers.h"
 #include "py/function.h"
-#include "py/names.h"
 #include "py/object.h"
 #include "py/recursion.h"
+#include "upstream/array.h"
+#include "upstream/facade.h"
+#include "upstream/instance.h"
+#include "upstream/leaked.h"
+#include "upstream/names.h"
+#include "upstream/pytree_state.h"
+#include "upstream/variable.h"
 
 namespace nnx_wrappers::graph {
 
@@ -26,13 +27,13 @@ class Capture {
           Captured& captured)
       : made_(made), shared_(shared), may_share_(may_share), captured_(captured) {}
 
-  size_t visit(nb::handle object, flax::NodeKind kind) {
+  size_t visit(nb::handle object, upstream::NodeKind kind) {
     const py::RecursionGuard guard(" while capturing an NNX module graph");
-    if (flax::has_identity(kind)) {
+    if (upstream::has_identity(kind)) {
       const auto known = seen_.find(object.ptr());
       if (known != seen_.end()) return known->second;
       remember(object, made_.nodes_.size());
-    } else if (kind == flax::NodeKind::kList || kind == flax::NodeKind::kDict) {
+    } else if (kind == upstream::NodeKind::kList || kind == upstream::NodeKind::kDict) {
       // Flax knows no sharing of these, but who appends to the one finds it in the other.
       if (!remember(object, made_.nodes_.size())) refuse("a list or dict in a second place");
     }
@@ -41,24 +42,24 @@ class Capture {
     Template::Node node;
     node.kind = kind;
     switch (kind) {
-      case flax::NodeKind::kLeaf:
+      case upstream::NodeKind::kLeaf:
         node.slot = add_slot({}, object);
         break;
-      case flax::NodeKind::kVariable:
+      case upstream::NodeKind::kVariable:
         variable(node, object);
         break;
-      case flax::NodeKind::kArrayRef:
+      case upstream::NodeKind::kArrayRef:
         refuse("an array ref");
-      case flax::NodeKind::kPytree:
+      case upstream::NodeKind::kPytree:
         pytree(node, object);
         break;
-      case flax::NodeKind::kList:
-      case flax::NodeKind::kTuple:
-      case flax::NodeKind::kDict:
+      case upstream::NodeKind::kList:
+      case upstream::NodeKind::kTuple:
+      case upstream::NodeKind::kDict:
         container(node, object);
         break;
-      case flax::NodeKind::kGraphNode:
-      case flax::NodeKind::kPytreeNode:
+      case upstream::NodeKind::kGraphNode:
+      case upstream::NodeKind::kPytreeNode:
         by_flax(node, object);
         break;
     }
@@ -95,11 +96,11 @@ class Capture {
   }
 
   size_t add_slot(nb::object type, nb::handle held) {
-    const nb::object value = in_closures_ ? flax::without_left_behind(held) : nb::borrow(held);
+    const nb::object value = in_closures_ ? upstream::without_leaked(held) : nb::borrow(held);
     bool traced = false;
-    for (const nb::object& leaf : py::elements(flax::facade().tree_flatten(value)[0])) {
-      traced = traced || flax::is_tracer(leaf);
-      if (flax::is_array_ref(leaf)) refuse("an array ref");
+    for (const nb::object& leaf : py::elements(upstream::facade().tree_flatten(value)[0])) {
+      traced = traced || upstream::is_tracer(leaf);
+      if (upstream::is_array_ref(leaf)) refuse("an array ref");
     }
     made_.slots_.push_back({path_, std::move(type), traced ? nb::object() : value, in_closures_});
     made_.slots_.back().is_shared = may_share_({}, {}, value);
@@ -111,14 +112,14 @@ class Capture {
     for (const nb::object& object : shared_) {
       if (object.is(type)) return;
     }
-    if (is_of_one_call(type)) refuse(py::describe(type) + ", which the constructor made,");
+    if (is_call_local(type)) refuse(py::describe(type) + ", which the constructor made,");
   }
 
   void require_made_here(nb::handle object) const {
-    const nb::object trace_state = flax::trace_state_of(object);
+    const nb::object trace_state = upstream::trace_state_of(object);
     if (!trace_state.is_valid()) refuse(py::describe(object) + " whose constructor did not run");
-    if (flax::is_present(trace_state)) return;
-    if (in_closures_ && flax::is_left_behind(trace_state)) return;
+    if (upstream::is_present(trace_state)) return;
+    if (in_closures_ && upstream::is_leaked(trace_state)) return;
     refuse("a module or Variable that the constructor did not make");
   }
 
@@ -129,11 +130,11 @@ class Capture {
   }
 
   void variable(Template::Node& node, nb::handle object) {
-    if (!flax::is_plain_variable(object)) refuse("a hijax variable");
+    if (!upstream::is_plain_variable(object)) refuse("a hijax variable");
     require_made_here(object);
     node.type = nb::borrow(object.type());
     require_lasting(node.type);
-    for (const auto& [name, value] : py::dict_items(flax::metadata(object))) {
+    for (const auto& [name, value] : py::dict_items(upstream::metadata(object))) {
       node.attributes.push_back(static_attribute(object, name, value));
     }
     const bool shares_all = std::ranges::all_of(
@@ -144,17 +145,19 @@ class Capture {
       node.shared_metadata = std::move(metadata);
       node.attributes.clear();
     }
-    node.slot = add_slot(node.type, flax::raw_value(object));
+    node.slot = add_slot(node.type, upstream::raw_value(object));
   }
 
   Attribute static_attribute(nb::handle owner, const nb::object& name, const nb::object& value) {
-    Keeping keeping = keeping_of(value, shared_);
-    if (keeping != Keeping::kShare && may_share_(owner, name, value)) keeping = Keeping::kShare;
-    if (keeping == Keeping::kRefuse) {
+    StaticPolicy policy = policy_of(value, shared_);
+    if (policy != StaticPolicy::kShare && may_share_(owner, name, value))
+      policy = StaticPolicy::kShare;
+    if (policy == StaticPolicy::kRefuse) {
       if (PyFunction_Check(value.ptr())) return {name, Attribute::kChild, {}, closure(value)};
       refuse("the static attribute '" + py::utf8(name) + "' (" + py::describe(value) + ")");
     }
-    return {name, keeping == Keeping::kCopy ? Attribute::kCopied : Attribute::kShared, value, 0};
+    return {name, policy == StaticPolicy::kCopy ? Attribute::kCopied : Attribute::kShared, value,
+            0};
   }
 
   // The node of a closure. What its cells hold is looked at when the whole graph is known,
@@ -163,7 +166,7 @@ class Capture {
     const auto known = seen_.find(function.ptr());
     if (known != seen_.end()) return known->second;
     if (py::assigns_to_closure(function)) refuse("a closure that assigns to its variables");
-    if (keeping_of_extras(function, shared_) != Keeping::kShare)
+    if (policy_of_extras(function, shared_) != StaticPolicy::kShare)
       refuse("a closure with a default or an attribute that may change");
     const size_t index = made_.nodes_.size();
     remember(function, index);
@@ -188,16 +191,16 @@ class Capture {
   Attribute contents_of_cell(const nb::object& contents) {
     const auto known = seen_.find(contents.ptr());
     if (known != seen_.end()) return {{}, Attribute::kChild, {}, known->second};
-    if (flax::is_array(contents)) {
-      return {{}, Attribute::kChild, {}, visit(contents, flax::NodeKind::kLeaf)};
+    if (upstream::is_array(contents)) {
+      return {{}, Attribute::kChild, {}, visit(contents, upstream::NodeKind::kLeaf)};
     }
-    const Keeping keeping = keeping_of(contents, shared_);
-    if (keeping == Keeping::kShare) return {{}, Attribute::kShared, contents, 0};
+    const StaticPolicy policy = policy_of(contents, shared_);
+    if (policy == StaticPolicy::kShare) return {{}, Attribute::kShared, contents, 0};
     if (PyFunction_Check(contents.ptr())) return {{}, Attribute::kChild, {}, closure(contents)};
     // No part of the graph: say, a module of an inner transformation, out of which came the
     // one that is.
-    const flax::NodeKind kind = flax::kind_of(contents);
-    if (kind == flax::NodeKind::kPytree || kind == flax::NodeKind::kVariable) {
+    const upstream::NodeKind kind = upstream::kind_of(contents);
+    if (kind == upstream::NodeKind::kPytree || kind == upstream::NodeKind::kVariable) {
       return {{}, Attribute::kChild, {}, visit(contents, kind)};
     }
     refuse("a closure over " + py::describe(contents));
@@ -207,9 +210,9 @@ class Capture {
 
   // Visits the children in Flax's order, in which a shared node gets its path, and
   // returns their nodes by the text of their key.
-  Children visit_children(nb::handle node, flax::NodeKind kind) {
+  Children visit_children(nb::handle node, upstream::NodeKind kind) {
     Children found;
-    for (const flax::Child& child : flax::children_of(node, kind)) {
+    for (const upstream::Child& child : upstream::children_of(node, kind)) {
       if (child.value.is_none()) continue;
       path_.push_back(child.key);
       const size_t index = visit(child.value, child.kind);
@@ -227,13 +230,12 @@ class Capture {
   }
 
   void pytree(Template::Node& node, nb::handle object) {
-    const py::Names& n = py::names();
     node.type = nb::borrow(object.type());
     require_lasting(node.type);
     require_pytree_made_here(object);
     const Children children = visit_children(object, node.kind);
     for (const auto& [name, value] : py::dict_items(py::instance_dict(object))) {
-      if (name.is(n.pytree_state)) {
+      if (upstream::is_pytree_state_name(name)) {
         node.attributes.push_back({name, Attribute::kState, value, 0});
       } else {
         node.attributes.push_back(attribute(object, name, value, children));
@@ -243,7 +245,7 @@ class Capture {
 
   void container(Template::Node& node, nb::handle object) {
     std::vector<py::Item> items;
-    if (node.kind == flax::NodeKind::kDict) {
+    if (node.kind == upstream::NodeKind::kDict) {
       items = py::dict_items(object);
     } else {
       size_t index = 0;
@@ -263,10 +265,10 @@ class Capture {
 
   void by_flax(Template::Node& node, nb::handle object) {
     if (object.is_none()) return;
-    if (flax::is_pytree(object)) require_pytree_made_here(object);
-    const flax::Flattened flattened = flax::flatten_by_flax(object);
-    const nb::object auxiliary = flax::auxiliary_data(flattened.metadata);
-    if (keeping_of(auxiliary, shared_) != Keeping::kShare)
+    if (upstream::is_pytree(object)) require_pytree_made_here(object);
+    const upstream::Flattened flattened = upstream::flatten_by_flax(object);
+    const nb::object auxiliary = upstream::auxiliary_data(flattened.metadata);
+    if (policy_of(auxiliary, shared_) != StaticPolicy::kShare)
       refuse(py::describe(object) + " with auxiliary data that may change");
     node.type = nb::borrow(object.type());
     require_lasting(node.type);
@@ -295,7 +297,7 @@ Template Template::capture(nb::handle root, const std::vector<nb::object>& share
                            const MayShare& may_share, Captured& captured) {
   Template made;
   Capture capture(made, shared, may_share, captured);
-  capture.visit(root, flax::kind_of(root));
+  capture.visit(root, upstream::kind_of(root));
   capture.contents_of_cells();
   return made;
 }

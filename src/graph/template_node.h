@@ -29,7 +29,7 @@ struct Template::Node {
   };
 
   Form form = kByKind;
-  flax::NodeKind kind = flax::NodeKind::kLeaf;
+  upstream::NodeKind kind = upstream::NodeKind::kLeaf;
   nb::object type;
   nb::object impl;                    // Flax's implementation of an unknown node type
   nb::object metadata;                // what its flatten returned besides the children

@@ -6,16 +6,16 @@
 
 #include <functional>
 
-#include "flax/node.h"
 #include "graph/path.h"
+#include "upstream/node.h"
 
 namespace nnx_wrappers::graph {
 
 struct WalkEvents {
   // A Variable, an array ref or another leaf value. May be empty.
-  std::function<void(const Path& path, nb::handle leaf, flax::NodeKind kind)> on_leaf;
+  std::function<void(const Path& path, nb::handle leaf, upstream::NodeKind kind)> on_leaf;
   // A node, before its children; return false to leave its children out. May be empty.
-  std::function<bool(const Path& path, nb::handle node, flax::NodeKind kind)> on_node;
+  std::function<bool(const Path& path, nb::handle node, upstream::NodeKind kind)> on_node;
 };
 
 // Walks from `root`, which may be any object. Borrows `root`; owns what it

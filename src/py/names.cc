@@ -11,7 +11,7 @@ Names make_names() {
 #define NNX_WRAPPERS_DEFINE(member, text)          \
   table.member = PyUnicode_InternFromString(text); \
   if (!table.member.is_valid()) throw nanobind::python_error();
-  NNX_WRAPPERS_NAMES(NNX_WRAPPERS_DEFINE)
+  NNX_WRAPPERS_PYTHON_NAMES(NNX_WRAPPERS_DEFINE)
 #undef NNX_WRAPPERS_DEFINE
   return table;
 }

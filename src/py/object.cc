@@ -75,6 +75,16 @@ nb::object call(nb::handle callable, const nb::tuple& args, const nb::dict& kwar
   return nb::steal(result);
 }
 
+nb::tuple prepended(nb::handle first, const nb::tuple& rest) {
+  PyObject* all = PyTuple_New(static_cast<Py_ssize_t>(rest.size()) + 1);
+  if (all == nullptr) throw nb::python_error();
+  PyTuple_SET_ITEM(all, 0, first.inc_ref().ptr());
+  for (size_t i = 0; i < rest.size(); ++i) {
+    PyTuple_SET_ITEM(all, static_cast<Py_ssize_t>(i) + 1, nb::object(rest[i]).release().ptr());
+  }
+  return nb::steal<nb::tuple>(all);
+}
+
 nb::object sys(const char* name) { return nb::module_::import_("sys").attr(name); }
 
 nb::object id(nb::handle object) {

@@ -43,6 +43,9 @@ nb::object instance_with(nb::handle type, const nb::dict& attributes);
 // `callable(*args, **kwargs)`.
 nb::object call(nb::handle callable, const nb::tuple& args, const nb::dict& kwargs);
 
+// (first, *rest): positional arguments with one more before them.
+nb::tuple prepended(nb::handle first, const nb::tuple& rest);
+
 // sys.name, looked up now: programs put other objects under these names.
 nb::object sys(const char* name);
 

@@ -1,19 +1,19 @@
 // The room src/graph: what changes a module graph, and what takes changes back.
 #include <stdexcept>
 
-#include "flax/variable.h"
 #include "graph/load.h"
 #include "graph/snapshot.h"
 #include "graph/state_tree.h"
 #include "support.h"
+#include "upstream/variable.h"
 
 namespace nnx_wrappers::testing {
 
 namespace {
 
-using flax::NodeKind;
 using graph::Path;
 using graph::StateTree;
+using upstream::NodeKind;
 
 // --- snapshots
 
@@ -103,7 +103,7 @@ TEST(GraphSnapshot, AttributesAloneLeaveValuesAlone) {
   eval("lambda m: (m.w.set_value(jnp.zeros(2)), setattr(m, 'new', 1))")(model);
   snapshot.restore();
   EXPECT_FALSE(nb::hasattr(model, "new"));
-  EXPECT_TRUE(same_bits(flax::stored_value(model.attr("w")), eval("jnp.zeros(2)")));
+  EXPECT_TRUE(same_bits(upstream::stored_value(model.attr("w")), eval("jnp.zeros(2)")));
 }
 
 TEST(GraphSnapshot, AllOrNothingPassesResultsAndErrorsOn) {
@@ -205,11 +205,11 @@ TEST(GraphLoad, RebuildsWhatCannotChangeInPlace) {
 
 TEST(GraphLoad, LeavesWhatIsNotGivenAndTellsWhatIsNotThere) {
   const nb::object model = eval("nnx.Linear(2, 3, rngs=nnx.Rngs(0))");
-  const nb::object kernel = flax::raw_value(model.attr("kernel"));
+  const nb::object kernel = upstream::raw_value(model.attr("kernel"));
   EXPECT_THAT(load(model, "{'params': {'bias': jnp.ones(3), 'gone': {'w': 1}, 'kernel2': 2}}"),
               ElementsAre("gone/w", "kernel2"));
-  EXPECT_TRUE(flax::raw_value(model.attr("kernel")).is(kernel));
-  EXPECT_TRUE(same_bits(flax::stored_value(model.attr("bias")), eval("jnp.ones(3)")));
+  EXPECT_TRUE(upstream::raw_value(model.attr("kernel")).is(kernel));
+  EXPECT_TRUE(same_bits(upstream::stored_value(model.attr("bias")), eval("jnp.ones(3)")));
 }
 
 TEST(GraphLoad, SharedNodesAreLoadedByTheirFirstPath) {

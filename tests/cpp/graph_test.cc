@@ -3,7 +3,6 @@
 #include <memory>
 #include <stdexcept>
 
-#include "flax/variable.h"
 #include "graph/load.h"
 #include "graph/path.h"
 #include "graph/snapshot.h"
@@ -11,14 +10,15 @@
 #include "graph/walk.h"
 #include "nnx_wrappers/errors.h"
 #include "support.h"
+#include "upstream/variable.h"
 
 namespace nnx_wrappers::testing {
 
 namespace {
 
-using flax::NodeKind;
 using graph::Path;
 using graph::StateTree;
+using upstream::NodeKind;
 
 Path path_of(const char* tuple) {
   Path path;

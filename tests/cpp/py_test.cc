@@ -266,7 +266,7 @@ TEST(PyObject, DescribeGivesTextThatAnErrorCanHold) {
 TEST(PyNames, AreInterned) {
   const nb::object same = eval("lambda name, text: name is sys.intern(text)");
   EXPECT_TRUE(nb::cast<bool>(same(py::names().call_dunder, "__call__")));
-  EXPECT_TRUE(nb::cast<bool>(same(py::names().mutable_, "mutable")));
+  EXPECT_TRUE(nb::cast<bool>(same(py::names().init_dunder, "__init__")));
   EXPECT_EQ(&py::names(), &py::names());
 }
 

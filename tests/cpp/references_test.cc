@@ -6,7 +6,6 @@
 #include <ostream>
 #include <tuple>
 
-#include "flax/node.h"
 #include "graph/load.h"
 #include "graph/snapshot.h"
 #include "graph/state_tree.h"
@@ -15,6 +14,7 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "support.h"
+#include "upstream/node.h"
 
 namespace nnx_wrappers::testing {
 
@@ -89,7 +89,7 @@ constexpr auto kEntries = std::to_array<Entry>({
        graph::StateTree tree;
        tree.add_collection(nb::str("params"), eval("{'point': {'x': _x}, 'w': {'b': _x}}"));
        graph::load(a, tree,
-                   [](const graph::Path&, nb::handle, flax::NodeKind,
+                   [](const graph::Path&, nb::handle, upstream::NodeKind,
                       const graph::StateTree& given) { return given.leaves().front().value; });
        tree.unused();
        tree.to_dict(nb::handle());

@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "flax/static_key.h"
+#include "graph/static_key.h"
 #include "graph/static_value.h"
 #include "support.h"
 
@@ -12,7 +12,7 @@ namespace nnx_wrappers::testing {
 
 namespace {
 
-using graph::Keeping;
+using graph::StaticPolicy;
 using graph::Template;
 
 bool share_nothing(nb::handle, nb::handle, nb::handle) { return false; }
@@ -160,22 +160,20 @@ TEST(GraphTemplateRules, WhatCannotBeKeptIsRefusedWithItsPath) {
 
 TEST(GraphStaticValue, IsKeptByWhatItIsMadeOf) {
   const nb::object opaque = eval("object()");
-  const auto keeping = [&](const char* source) {
-    return graph::keeping_of(eval(source), {opaque});
-  };
+  const auto policy = [&](const char* source) { return graph::policy_of(eval(source), {opaque}); };
   for (const char* source : {"1", "'text'", "(1, ('a', None))", "nnx.relu", "len", "nnx.Linear",
                              "functools.partial(nnx.gelu, approximate=True)", "jnp.float32",
                              "FrozenDict({'a': 1})", "jax.sharding.PartitionSpec('x')"}) {
-    EXPECT_EQ(keeping(source), Keeping::kShare) << source;
+    EXPECT_EQ(policy(source), StaticPolicy::kShare) << source;
   }
   for (const char* source : {"[1, 2]", "{'a': [1]}", "{1, 2}", "(1, [2])"}) {
-    EXPECT_EQ(keeping(source), Keeping::kCopy) << source;
+    EXPECT_EQ(policy(source), StaticPolicy::kCopy) << source;
   }
   for (const char* source : {"object()", "[object()]", "[].append", "linen.Dense(2)",
                              "(lambda x: lambda: x)([])", "type('L', (list,), {})()"}) {
-    EXPECT_EQ(keeping(source), Keeping::kRefuse) << source;
+    EXPECT_EQ(policy(source), StaticPolicy::kRefuse) << source;
   }
-  EXPECT_EQ(graph::keeping_of(opaque, {opaque}), Keeping::kShare);
+  EXPECT_EQ(graph::policy_of(opaque, {opaque}), StaticPolicy::kShare);
 }
 
 // --- keys of static values
@@ -185,8 +183,8 @@ TEST(FlaxStaticKey, EqualValuesOfOneTypeHaveEqualKeys) {
        {"1", "1.5", "'a'", "None", "(1, [2, {'a': 3}])", "FrozenDict({'a': 1})", "jnp.float32",
         "functools.partial(nnx.gelu, approximate=True)", "linen.Dense(3)", "np.dtype('int8')",
         "jax.sharding.PartitionSpec('x', None)"}) {
-    const nb::object key = flax::static_key(eval(source));
-    const nb::object again = flax::static_key(eval(source));
+    const nb::object key = graph::static_key(eval(source));
+    const nb::object again = graph::static_key(eval(source));
     ASSERT_TRUE(key.is_valid() && again.is_valid()) << source;
     EXPECT_TRUE(key.equal(again)) << source;
     EXPECT_EQ(nb::hash(key), nb::hash(again)) << source;
@@ -217,8 +215,8 @@ TEST(FlaxStaticKey, TypesAndSignsAreToldApart) {
                                                   "float('nan')"});
   for (size_t i = 0; i < values.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
-      const nb::object left = flax::static_key(eval(values[i]));
-      const nb::object right = flax::static_key(eval(values[j]));
+      const nb::object left = graph::static_key(eval(values[i]));
+      const nb::object right = graph::static_key(eval(values[j]));
       if (!left.is_valid() || !right.is_valid()) continue;
       EXPECT_FALSE(left.equal(right)) << values[i] << " and " << values[j];
     }
@@ -228,20 +226,20 @@ TEST(FlaxStaticKey, TypesAndSignsAreToldApart) {
 TEST(FlaxStaticKey, WhatHasStateHasNone) {
   for (const char* source : {"jnp.ones(1)", "np.ones(1)", "object()", "[object()]", "nnx.Param(1)",
                              "nnx.Rngs(0)", "(lambda x: lambda: x)(jnp.ones(1))"}) {
-    EXPECT_FALSE(flax::static_key(eval(source)).is_valid()) << source;
+    EXPECT_FALSE(graph::static_key(eval(source)).is_valid()) << source;
   }
   const nb::object opaque = eval("object()");
-  const nb::object key = flax::static_key(opaque, flax::Unknown::kByIdentity);
-  EXPECT_TRUE(key.equal(flax::static_key(opaque, flax::Unknown::kByIdentity)));
-  EXPECT_FALSE(flax::static_key(eval("nnx.Rngs(0)"), flax::Unknown::kByIdentity).is_valid());
+  const nb::object key = graph::static_key(opaque, graph::Unknown::kByIdentity);
+  EXPECT_TRUE(key.equal(graph::static_key(opaque, graph::Unknown::kByIdentity)));
+  EXPECT_FALSE(graph::static_key(eval("nnx.Rngs(0)"), graph::Unknown::kByIdentity).is_valid());
 }
 
 TEST(FlaxStaticKey, FunctionsAreToldApartByWhatTheyCloseOver) {
   const nb::object make = eval("lambda x: lambda: x");
-  const nb::object one = flax::static_key(make(1));
-  EXPECT_TRUE(one.equal(flax::static_key(make(1))));
-  EXPECT_FALSE(one.equal(flax::static_key(make(2))));
-  EXPECT_FALSE(one.equal(flax::static_key(make(1.0))));
+  const nb::object one = graph::static_key(make(1));
+  EXPECT_TRUE(one.equal(graph::static_key(make(1))));
+  EXPECT_FALSE(one.equal(graph::static_key(make(2))));
+  EXPECT_FALSE(one.equal(graph::static_key(make(1.0))));
 }
 
 // A key may be a number made of an address: it must not come to mean another class.
@@ -249,13 +247,13 @@ TEST(FlaxStaticKey, AKeyKeepsNoClassAliveAndIsNeverTakenOver) {
   const nb::object make = eval("lambda: type('Fresh', (), {})");
   nb::object type = make();
   const nb::object alive = eval("__import__('weakref').ref")(type);
-  const nb::object key = flax::static_key(type);
+  const nb::object key = graph::static_key(type);
   ASSERT_TRUE(key.is_valid());
   type = nb::none();
   eval("__import__('gc').collect()");
   EXPECT_TRUE(alive().is_none());
   for (int i = 0; i < 200; ++i) {
-    EXPECT_FALSE(key.equal(flax::static_key(make())));
+    EXPECT_FALSE(key.equal(graph::static_key(make())));
     eval("__import__('gc').collect(0)");
   }
 }

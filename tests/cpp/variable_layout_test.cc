@@ -1,7 +1,7 @@
 // Variables of a scope taken in one walk: all of what is there, or nothing.
-#include "bridge/variable_layout.h"
+#include "bridge/plan/variable_layout.h"
 
-#include "flax/static_key.h"
+#include "graph/static_key.h"
 #include "support.h"
 
 namespace nnx_wrappers::testing {
@@ -93,13 +93,13 @@ TEST(FlaxStaticKey, IsRememberedOnlyWhileAFunctionClosesOverTheSame) {
       return function, change
     result = make()
   )");
-  const nb::object before = flax::static_key(made[0]);
+  const nb::object before = graph::static_key(made[0]);
   EXPECT_TRUE(before.is_valid());
-  EXPECT_TRUE(flax::static_key(made[0]).equal(before));
+  EXPECT_TRUE(graph::static_key(made[0]).equal(before));
   made[1]();
-  EXPECT_FALSE(flax::static_key(made[0]).equal(before));
-  flax::forget_keys();
-  EXPECT_FALSE(flax::static_key(made[0]).equal(before));
+  EXPECT_FALSE(graph::static_key(made[0]).equal(before));
+  graph::forget_keys();
+  EXPECT_FALSE(graph::static_key(made[0]).equal(before));
 }
 
 }  // namespace

@@ -17,7 +17,9 @@ from flax import nnx
 import nnx_wrappers
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ["py", "flax", "graph", "bridge", "bindings"]  # each may use those before it
+BRIDGE = ["report", "convert", "rng", "to_nnx", "plan", "to_linen", "compat"]
+# Each may use those before it.
+ROOMS = ["py", "upstream", "graph", *(f"bridge/{room}" for room in BRIDGE), "bindings"]
 MAX_LINES = 400
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -35,17 +37,22 @@ def sources(*folders: str, ending: str = "") -> list[Path]:
     ]
 
 
+def room_of(path: Path) -> str:
+    """The room of a file of src/: "py", or "bridge/convert"."""
+    return path.relative_to(ROOT / "src").parent.as_posix()
+
+
 def room_of_public_header(name: str) -> str:
     """The room that implements a header of include/: where the .cc of its name is."""
     if name == "nnx_wrappers.h":  # all of them
-        return "bridge"
+        return "bindings"
     implemented = [room for room in ROOMS if (ROOT / f"src/{room}/{name[:-2]}.cc").exists()]
     assert len(implemented) == 1, f"{name} is implemented in {implemented}"
     return implemented[0]
 
 
 def room_of_include(included: str) -> str:
-    folder, _, name = included.partition("/")
+    folder, _, name = included.rpartition("/")
     return room_of_public_header(name) if folder == "nnx_wrappers" else folder
 
 
@@ -63,6 +70,25 @@ def test_a_room_includes_only_itself_and_the_rooms_below(room: str) -> None:
     assert wrong == []
 
 
+def test_the_page_of_the_architecture_lists_every_file_in_its_room() -> None:
+    page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
+    listed: set[tuple[str, str]] = set()
+    room = ""
+    for row in re.findall(r"^\|(.*?)\| (`.*?`) \| .* \|$", page, re.MULTILINE):
+        room = row[0].strip("` |") or room
+        listed.update((room, name) for name in re.findall(r"`(\w+)`", row[1]))
+    files = {(room_of(path), path.stem) for path in sources("src") if path.suffix in (".h", ".cc")}
+    assert files <= listed, files - listed
+    assert {entry for entry in listed if entry[0] in ROOMS} <= files
+
+
+def test_the_page_of_the_architecture_names_files_that_are_there() -> None:
+    page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:py|upstream|graph|bridge|bindings)/[\w/]+\.(?:cc|h))`", page)
+    assert named
+    assert [name for name in named if not (ROOT / "src" / name).exists()] == []
+
+
 def test_public_headers_include_only_public_headers() -> None:
     headers = sources("include", ending=".h")
     assert headers
@@ -72,7 +98,7 @@ def test_public_headers_include_only_public_headers() -> None:
 
 
 def test_every_source_file_lies_in_a_room() -> None:
-    assert {path.relative_to(ROOT / "src").parts[0] for path in sources("src")} == set(ROOMS)
+    assert {room_of(path) for path in sources("src")} == set(ROOMS)
 
 
 def test_no_written_file_is_longer_than_400_lines() -> None:
@@ -83,14 +109,46 @@ def test_no_written_file_is_longer_than_400_lines() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}
 
 
-def test_only_the_room_flax_imports_flax_and_jax_by_name() -> None:
-    names = re.compile(r'import_\("(?:flax|jax)[\w.]*"|"(?:flax|jax)[\w.]*:[\w.]+"')
+def code_of(path: Path) -> str:
+    return COMMENT.sub("", path.read_text(encoding="utf-8"))
+
+
+def test_only_the_room_upstream_imports_flax_and_jax_by_name() -> None:
+    names = re.compile(r'import_\("(?:flax|jax|qwix)[\w.]*"|"(?:flax|jax|qwix)[\w.]*:[\w.]+"')
+    found = {room_of(path) for path in sources("src") if names.search(code_of(path))}
+    assert found == {"upstream"}
+
+
+PRIVATE_NAME = re.compile(r'X\(\w+, "(_\w+)"\)')
+
+
+def test_only_the_room_upstream_knows_private_names_of_flax() -> None:
+    """Neither by the table of them nor as a text."""
+    header = ROOT / "src/upstream/private_names.h"
+    names = PRIVATE_NAME.findall(header.read_text(encoding="utf-8"))
+    assert "_pytree__state" in names
+    spelt = re.compile('"(?:' + "|".join(names) + ')"')
     found = {}
-    for path in sources("src", ending=".cc") + sources("src", ending=".h"):
-        code = COMMENT.sub("", path.read_text(encoding="utf-8"))
-        if names.search(code):
-            found[path.parent.name] = names.findall(code)
-    assert set(found) == {"flax"}, found
+    for path in sources("src"):
+        code = code_of(path)
+        if "private_names.h" in code or spelt.search(code):
+            found.setdefault(room_of(path), []).append(path.name)
+    assert set(found) == {"upstream"}, found
+
+
+def test_no_other_room_spells_a_private_attribute() -> None:
+    """Of an object of Python, `_name` is private to whoever made it."""
+    attribute = re.compile(r'(?:attr|nb::str|py::get\w*)\([^()]*"(_[a-z]\w*)"')
+    own = {"_core", "_scope", "_rngs"}
+    found = {
+        (room_of(path), name)
+        for path in sources("src")
+        for name in attribute.findall(code_of(path))
+        if not name.endswith("__") and name not in own
+    }
+    assert {entry for entry in found if entry[0] != "upstream"} <= {
+        ("bridge/to_linen", "_make"),  # of named tuples: documented
+    }
 
 
 def test_the_library_names_two_objects_of_the_bridge_of_flax_and_what_install_replaces() -> None:

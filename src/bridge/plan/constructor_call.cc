@@ -1,0 +1,168 @@
+#include "bridge/plan/constructor_call.h"
+
+#include "graph/static_key.h"
+#include "nnx_wrappers/errors.h"
+#include "py/containers.h"
+#include "py/object.h"
+#include "upstream/facade.h"
+#include "upstream/linen.h"
+#include "upstream/names.h"
+#include "upstream/node.h"
+#include "upstream/qwix.h"
+#include "upstream/scope.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+namespace {
+
+void check(bool is_right, const char* field, const char* expected, nb::handle got,
+           const char* remedy) {
+  if (is_right) return;
+  raise_type_error({std::string("ToLinen, ") + field, expected, py::describe(got), remedy});
+}
+
+void check_optional_function(nb::handle value, const char* field, const char* remedy) {
+  check(value.is_none() || PyCallable_Check(value.ptr()) != 0, field, "a function or None", value,
+        remedy);
+}
+
+// What Linen, whose dataclasses take anything, leaves to the first use.
+void check_fields(nb::handle args, const ConstructorCall& call, nb::handle metadata_fn) {
+  const bool is_iterable = PySequence_Check(args.ptr()) != 0 || nb::hasattr(args, "__iter__");
+  check(is_iterable, "args", "a sequence", args,
+        "Write args=(...) for the positional arguments of the class.");
+  check(py::is_mapping(call.kwargs), "kwargs", "a mapping", call.kwargs,
+        "Write kwargs={...} for the keyword arguments of the class.");
+  check_optional_function(call.augment_fn, "nnx_module_augment_fn",
+                          "Pass a function (module, name) -> module.");
+  check_optional_function(metadata_fn, "metadata_fn", "Pass a function of a Variable.");
+}
+
+}  // namespace
+
+ConstructorCall read_constructor_call(nb::handle to_linen, nb::handle scope, bool initializing) {
+  const upstream::Names& n = upstream::names();
+  ConstructorCall call;
+  call.interceptors = upstream::qwix_interceptors();
+  call.nnx_class = py::get(to_linen, n.nnx_class);
+  const nb::object args = py::get(to_linen, n.args);
+  call.kwargs = py::get(to_linen, n.kwargs);
+  call.augment_fn = py::get(to_linen, n.nnx_module_augment_fn);
+  check_fields(args, call, py::get(to_linen, n.metadata_fn));
+  call.args = nb::tuple(args);
+  call.name = py::get(to_linen, n.name);
+  call.takes_rngs = !nb::cast<bool>(nb::bool_(py::get(to_linen, n.skip_rng)));
+  if (!call.takes_rngs) return call;
+  bool has_default = false;
+  for (const nb::object& name : py::elements(upstream::undrawn_rngs(scope))) {
+    has_default = has_default || name.equal(n.default_);
+    call.streams.push_back({name, upstream::key_type(scope, name), {}});
+  }
+  if (!initializing && !has_default) {
+    call.streams.push_back({nb::borrow(n.default_), {}, nb::int_(0)});
+  }
+  return call;
+}
+
+nb::object construct(const ConstructorCall& call, const nb::object& rngs) {
+  nb::dict kwargs = py::to_dict(call.kwargs);
+  if (rngs.is_valid()) kwargs[upstream::names().rngs] = rngs;
+  nb::object module = py::call(call.nnx_class, call.args, kwargs);
+  if (!call.augment_fn.is_none()) module = call.augment_fn(module, call.name);
+  const upstream::NodeKind kind = upstream::kind_of(module);
+  if (kind == upstream::NodeKind::kLeaf || kind == upstream::NodeKind::kVariable ||
+      kind == upstream::NodeKind::kArrayRef || module.is_none()) {
+    raise_type_error({"ToLinen, " + py::describe(call.nnx_class),
+                      "an NNX module from the call of nnx_class (and nnx_module_augment_fn)",
+                      py::describe(module), "Return the module."});
+  }
+  return module;
+}
+
+namespace {
+
+// Without what the wrapper gives in its place.
+nb::object given_keywords(const ConstructorCall& call) {
+  if (!call.takes_rngs || !py::contains(call.kwargs, upstream::names().rngs)) return call.kwargs;
+  nb::dict others = py::to_dict(call.kwargs);
+  py::remove(others, upstream::names().rngs);
+  return others;
+}
+
+// The names of the positional parameters of the constructor, as far as they are easily known.
+std::vector<std::string> parameter_names(nb::handle nnx_class) {
+  std::vector<std::string> names;
+  if (!py::is_class(nnx_class)) return names;
+  const nb::handle init = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(nnx_class.ptr()),
+                                         upstream::names().init_dunder.ptr());
+  if (!init.is_valid() || PyFunction_Check(init.ptr()) == 0) return names;
+  const nb::object code = py::get(init, upstream::names().code_dunder);
+  const auto count = nb::cast<size_t>(code.attr("co_argcount"));
+  for (const nb::object& name : py::elements(code.attr("co_varnames"))) {
+    if (names.size() == count) break;
+    names.push_back(py::utf8(name));
+  }
+  if (!names.empty()) names.erase(names.begin());  // self
+  return names;
+}
+
+}  // namespace
+
+nb::object key_of(const ConstructorCall& call, std::string& reason) {
+  const upstream::Facade& f = upstream::facade();
+  nb::list key;
+  const auto add = [&](nb::handle value, const char* what) {
+    nb::object part = graph::static_key(value, graph::Unknown::kByIdentity);
+    if (!part.is_valid()) {
+      reason = std::string(what) + " that cannot be compared";
+      return false;
+    }
+    key.append(part);
+    return true;
+  };
+  if (!add(call.nnx_class, "a class") || !add(call.args, "arguments") ||
+      !add(given_keywords(call), "keyword arguments") ||
+      !add(call.augment_fn, "an augment function") ||
+      !add(f.logical_axis_rules(), "logical axis rules")) {
+    return {};
+  }
+  // An augment function may do something else for each name.
+  if (!call.augment_fn.is_none()) key.append(call.name);
+  key.append(nb::bool_(call.takes_rngs));
+  for (const Stream& stream : call.streams) {
+    key.append(stream.name);
+    key.append(stream.key_type.is_valid() ? stream.key_type : stream.seed);
+  }
+  key.append(graph::trace_context_key());
+  if (call.interceptors.is_valid()) key.append(upstream::interceptor_ids(call.interceptors));
+  key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));
+  key.append(f.using_eager_sharding());
+  const nb::object defaults = f.var_defaults();
+  key.append(nb::make_tuple(py::get(defaults, upstream::names().hijax),
+                            py::get(defaults, upstream::names().ref)));
+  return nb::tuple(key);
+}
+
+void add_roots(const ConstructorCall& call, graph::GuardRecorder& recorder) {
+  const auto add = [&](nb::handle given, const std::string& path) {
+    for (const nb::object& root : graph::known_by_identity(given)) {
+      recorder.add_root(root, py::is_class(root) ? py::type_name(root) : path);
+    }
+  };
+  add(call.nnx_class, py::full_name(call.nnx_class));
+  add(call.augment_fn, "nnx_module_augment_fn");
+  const std::vector<std::string> names = parameter_names(call.nnx_class);
+  size_t position = 0;
+  for (const nb::object& argument : py::elements(call.args)) {
+    const bool is_named = position < names.size();
+    add(argument, is_named ? names[position] : "args[" + std::to_string(position) + "]");
+    ++position;
+  }
+  for (const auto& [name, value] : py::mapping_items(given_keywords(call))) {
+    add(value, py::utf8(name));
+  }
+}
+
+}  // namespace nnx_wrappers::bridge

@@ -1,0 +1,152 @@
+#include "bridge/plan/plan_cache.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "bridge/plan/construction_plan.h"
+#include "nnx_wrappers/caches.h"
+#include "py/cache_registry.h"
+#include "py/containers.h"
+#include "py/once.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+namespace {
+
+nb::dict counts() {
+  const PlanCache& plans = PlanCache::get();
+  nb::dict counts = py::counts_of(plans);
+  nb::dict reasons;
+  for (const auto& [reason, count] : plans.not_planned()) reasons[reason.c_str()] = count;
+  counts["not_planned"] = reasons;
+  nb::dict rebuilt;
+  for (const auto& [guard, count] : plans.rebuilt()) rebuilt[guard.c_str()] = count;
+  counts["rebuilt"] = rebuilt;
+  return counts;
+}
+
+const py::CacheRegistration kRegistration({"plans", counts, [] { PlanCache::get().clear(); }});
+
+}  // namespace
+
+PlanCache& PlanCache::get() {
+  static constinit py::Once<PlanCache> plans;  // immortal: holds Python objects
+  return plans.get([] { return PlanCache(); });
+}
+
+PlanCache::PlanCache() {
+  const nb::object environment = nb::module_::import_("os").attr("environ");
+  is_enabled_ = !environment.attr("get")("NNX_WRAPPERS_PLANS", "1").equal(nb::str("0"));
+}
+
+PlanCache::Found PlanCache::find(nb::handle key) {
+  const nb::dict ids = ids_;  // held: a look-up may clear the cache
+  const nb::object id = py::dict_get(ids, key);
+  const auto known = id.is_valid() ? entries_.find(nb::cast<size_t>(id)) : entries_.end();
+  if (known == entries_.end()) {
+    ++misses_;
+    return {};
+  }
+  Entry& entry = known->second;
+  Found found;
+  std::string changed;
+  for (size_t i = 0; i < entry.plans.size(); ++i) {
+    if (!entry.plans[i].guards->holds(changed)) {
+      if (found.changed.empty()) found.changed = changed;
+      continue;
+    }
+    std::rotate(entry.plans.begin(), entry.plans.begin() + static_cast<std::ptrdiff_t>(i),
+                entry.plans.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+    found.plan = entry.plans.front().plan;
+    break;
+  }
+  if (found.plan == nullptr) found.reason = entry.reason;
+  ++(found.plan != nullptr ? hits_ : misses_);
+  if (found.plan != nullptr) ++entry.hits;
+  return found;
+}
+
+PlanCache::Entry* PlanCache::entry(nb::handle key, nb::handle interceptors) {
+  if (entries_.size() >= kLargest) clear();
+  const nb::dict ids = ids_;
+  const nb::object known = py::dict_get(ids, key);
+  if (known.is_valid()) {
+    const auto found = entries_.find(nb::cast<size_t>(known));
+    if (found != entries_.end()) return &found->second;
+  }
+  const size_t id = next_id_++;
+  ids[key] = id;
+  if (!ids.is(ids_)) return nullptr;  // cleared meanwhile: nothing would lead to it
+  Entry& made = entries_[id];
+  made.interceptors = nb::borrow(interceptors);
+  return &made;
+}
+
+std::string PlanCache::add(nb::handle key, std::shared_ptr<const ConstructionPlan> plan,
+                           std::shared_ptr<const graph::GuardSet> guards,
+                           const std::string& changed, nb::handle interceptors) {
+  Entry* entry = this->entry(key, interceptors);
+  if (entry == nullptr) return "";
+  // What is taken out dies at the end, when the table is whole: its destructor may call us.
+  std::vector<Guarded> dying;
+  if (!changed.empty()) {
+    ++rebuilt_[changed];
+    ++entry->rebuilt;
+    if (entry->rebuilt > kMostRebuilt && entry->rebuilt > entry->hits) {
+      entry->reason = changed + " changes from call to call";
+      dying = std::exchange(entry->plans, {});
+      return entry->reason;
+    }
+  }
+  entry->plans.insert(entry->plans.begin(), {std::move(plan), std::move(guards)});
+  while (entry->plans.size() > kMostPlans) {
+    dying.push_back(std::move(entry->plans.back()));
+    entry->plans.pop_back();
+  }
+  return "";
+}
+
+void PlanCache::add_reason(nb::handle key, const std::string& reason, bool may_be_retried,
+                           nb::handle interceptors) {
+  Entry* entry = this->entry(key, interceptors);
+  if (entry == nullptr || !entry->plans.empty()) return;
+  if (!may_be_retried || ++entry->attempts >= kMostAttempts) entry->reason = reason;
+}
+
+std::map<std::string, size_t> PlanCache::not_planned() const {
+  std::map<std::string, size_t> counts = unkeyable_;
+  for (const auto& [id, entry] : entries_) {
+    if (!entry.reason.empty()) ++counts[entry.reason];
+  }
+  return counts;
+}
+
+size_t PlanCache::size() const {
+  size_t size = 0;
+  for (const auto& [id, entry] : entries_) size += std::max<size_t>(entry.plans.size(), 1);
+  return size;
+}
+
+void PlanCache::clear() {
+  const nb::dict dying_keys = std::exchange(ids_, nb::dict());
+  const auto dying = std::exchange(entries_, {});
+  unkeyable_.clear();
+  rebuilt_.clear();
+  hits_ = 0;
+  misses_ = 0;
+}
+
+}  // namespace nnx_wrappers::bridge
+
+namespace nnx_wrappers {
+
+bool use_plans(bool enabled) {
+  bridge::PlanCache& plans = bridge::PlanCache::get();
+  const bool before = plans.is_enabled();
+  plans.enable(enabled);
+  return before;
+}
+
+}  // namespace nnx_wrappers

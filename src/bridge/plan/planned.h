@@ -1,0 +1,20 @@
+// The plan for a call of a ToLinen: from the cache, or made now.
+#pragma once
+
+#include <memory>
+
+#include "bridge/plan/construction_plan.h"
+#include "bridge/plan/constructor_call.h"
+#include "bridge/report/usage.h"
+
+namespace nnx_wrappers::bridge {
+
+struct Planned {
+  std::shared_ptr<const ConstructionPlan> plan;  // null: there is none
+  bool is_of_this_call = false;                  // it was made, and cannot be kept
+};
+
+// Counts in `usage` what it did, and why there is no plan.
+Planned plan_for(const ConstructorCall& call, UsageOfCall& usage);
+
+}  // namespace nnx_wrappers::bridge

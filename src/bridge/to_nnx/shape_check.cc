@@ -1,0 +1,156 @@
+#include "bridge/to_nnx/shape_check.h"
+
+#include <string>
+
+#include "bridge/rng/lazy_keys.h"
+#include "bridge/to_nnx/shape_check_cache.h"
+#include "graph/guard_recorder.h"
+#include "graph/static_key.h"
+#include "nnx_wrappers/errors.h"
+#include "py/call_recorder.h"
+#include "py/containers.h"
+#include "py/object.h"
+#include "py/python_class.h"
+#include "upstream/array.h"
+#include "upstream/facade.h"
+#include "upstream/linen.h"
+#include "upstream/names.h"
+#include "upstream/qwix.h"
+#include "upstream/scope.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+namespace {
+
+// The shapes of the leaves of a parameter, or invalid if a leaf has none.
+nb::object shapes_of(nb::handle value) {
+  const upstream::Names& n = upstream::names();
+  const upstream::Facade& f = upstream::facade();
+  if (upstream::is_jax_array(value)) return upstream::shape_of(value);
+  nb::list shapes;
+  shapes.append("pytree");  // () is the shape of a scalar, too
+  for (const nb::object& leaf : py::elements(f.tree_flatten(value)[0])) {
+    const nb::object shape = py::get_optional(leaf, n.shape);
+    if (!shape.is_valid()) return {};
+    shapes.append(shape);
+  }
+  return nb::tuple(shapes);
+}
+
+// What Flax's check depends on, or invalid if that cannot be told.
+nb::object check_key(nb::handle init_fn, const nb::tuple& init_args, const nb::dict& init_kwargs,
+                     nb::handle value) {
+  nb::object function = graph::static_key(init_fn);
+  if (!function.is_valid()) return {};
+  nb::object args = graph::static_key(init_args);
+  if (!args.is_valid()) return {};
+  nb::object kwargs = graph::static_key_of_keywords(init_kwargs);
+  if (!kwargs.is_valid()) return {};
+  nb::object shapes = shapes_of(value);
+  if (!shapes.is_valid()) return {};
+  return nb::make_tuple(function, args, kwargs, shapes, graph::trace_context_key());
+}
+
+nb::object by_flax(nb::handle scope, nb::handle name, nb::handle init_fn,
+                   const nb::tuple& init_args, bool unbox, const nb::dict& init_kwargs) {
+  nb::list positional;
+  for (nb::handle arg : {scope, name, init_fn}) positional.append(arg);
+  for (nb::handle arg : init_args) positional.append(arg);
+  nb::dict keywords = py::copy_dict(init_kwargs);
+  keywords[upstream::names().unbox] = unbox;
+  return py::call(py::get(upstream::facade().scope, upstream::names().param), nb::tuple(positional),
+                  keywords);
+}
+
+// The method that linen.Module.apply would run, as a function of the module.
+nb::object method_of(nb::handle linen_module, nb::handle method) {
+  const upstream::Facade& f = upstream::facade();
+  if (method.is_none())
+    return f.unbound_function(py::get(linen_module, upstream::names().call_dunder));
+  if (!nb::isinstance<nb::str>(method)) return f.unbound_function(method);
+  const nb::object found = py::get(linen_module, method);
+  if (PyCallable_Check(found.ptr()) == 0) {
+    const std::string name = py::type_name(linen_module.type()) + "." + py::utf8(method);
+    raise_type_error({"ToNNX, " + name, "a method (it must be a callable)", py::describe(found),
+                      "Choose a method of the Linen class."});
+  }
+  return upstream::is_linen_module(found) ? nb::object() : f.unbound_function(found);
+}
+
+}  // namespace
+
+nb::object checked_param(nb::handle scope, nb::handle name, nb::handle init_fn,
+                         const nb::tuple& init_args, bool unbox, const nb::dict& init_kwargs) {
+  const upstream::Names& n = upstream::names();
+  nb::object value = upstream::scope_variable(scope, n.params, name);
+  // Qwix counts the operations of an initializer too, so with it each one has to run.
+  if (!value.is_valid() || upstream::qwix_interceptors().is_valid()) {
+    return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
+  }
+  if (unbox && !upstream::is_jax_array(value)) {
+    value = upstream::facade().unbox(value);
+  }
+  const nb::object key = check_key(init_fn, init_args, init_kwargs, value);
+  ShapeChecks& checks = ShapeChecks::get();
+  // What runs inside a recording is part of it.
+  const bool is_kept = key.is_valid() && !py::CallRecorder::is_recording();
+  const ShapeChecks::Known known = is_kept ? checks.find(key) : ShapeChecks::Known::kNeverKept;
+  if (known == ShapeChecks::Known::kPassed) {
+    upstream::reserve(scope, name, n.params);
+    return value;
+  }
+  if (known == ShapeChecks::Known::kNeverKept) {
+    return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
+  }
+  graph::GuardRecorder recorder;
+  for (const nb::handle given : {init_fn, nb::handle(init_args), nb::handle(init_kwargs)}) {
+    for (const nb::object& root : graph::known_by_identity(given)) {
+      recorder.add_root(root, py::full_name(root));
+    }
+  }
+  recorder.start();
+  value = by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
+  checks.add(key, recorder.finish());
+  return value;
+}
+
+nb::object apply_linen(nb::handle linen_module, const LinenCall& call, const nb::tuple& args,
+                       const nb::dict& kwargs) {
+  const upstream::Names& n = upstream::names();
+  const upstream::Facade& f = upstream::facade();
+  const bool is_linen = upstream::is_linen_module(linen_module);
+  const nb::object function = is_linen ? method_of(linen_module, call.method) : nb::object();
+  nb::dict given = py::copy_dict(kwargs);
+  const nb::tuple positional = py::prepended(call.variables, args);
+  given[n.rngs] = call.rngs;
+  if (!function.is_valid()) {
+    // A submodule by name, or what only behaves as a Linen module: its own way.
+    nb::dict keys = drawn(nb::cast<nb::dict>(call.rngs));
+    for (const auto& [name, key] : py::dict_items(keys)) {
+      const bool is_lazy = !is_linen && key.type().is(f.lazy_rng);
+      if (is_lazy) keys[name] = key.attr("as_jax_rng")();
+    }
+    given[n.rngs] = keys;
+    given[n.method] = call.method;
+    given[n.mutable_] = call.mutable_;
+    return py::call(py::get(linen_module, n.apply), positional, given);
+  }
+  upstream::check_module(linen_module);
+  nb::object capture = py::dict_get(given, n.capture_intermediates);
+  if (capture.is_valid()) {
+    py::remove(given, n.capture_intermediates);
+  } else {
+    capture = nb::bool_(false);
+  }
+  // linen.apply clones the module into the scope that it makes; the clone is where
+  // the scope can be given its class before any child scope exists.
+  const nb::object cloner =
+      py::python_class("ScopedClone", "nnx_wrappers._scope")(linen_module, call.initializing);
+  const nb::object run = f.linen_apply(function, cloner, nb::arg("mutable") = call.mutable_,
+                                       nb::arg("capture_intermediates") = capture);
+  return py::call(run, positional, given);
+}
+
+}  // namespace nnx_wrappers::bridge

@@ -1,0 +1,193 @@
+#include "upstream/facade.h"
+
+#include <array>
+#include <charconv>
+#include <string>
+
+#include "py/object.h"
+#include "py/once.h"
+
+namespace nnx_wrappers::upstream {
+
+namespace {
+
+// `path` is "module.submodule:attribute.attribute".
+nb::handle look_up(const std::string& path) {
+  const auto colon = path.find(':');
+  try {
+    nb::object object = nb::module_::import_(path.substr(0, colon).c_str());
+    size_t begin = colon + 1;
+    while (begin <= path.size()) {
+      const size_t end = std::min(path.find('.', begin), path.size());
+      object = py::get(object, nb::str(path.substr(begin, end - begin).c_str()));
+      begin = end + 1;
+    }
+    return object.release();  // immortal: see the header
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
+    const std::string text = "nnx_wrappers needs " + path + ", which Flax " + version_of("flax") +
+                             " with JAX " + version_of("jax") +
+                             " does not have; install a supported pair (Flax 0.12.8 with JAX 0.10, "
+                             "or Flax 0.12.12 with JAX 0.12).";
+    nb::raise_from(error, PyExc_ImportError, "%s", text.c_str());
+    throw nb::python_error();
+  }
+}
+
+bool version_at_least(const std::string& version, const std::array<int, 3>& minimum) {
+  std::array<int, 3> parts{};
+  const char* next = version.data();
+  const char* const end = next + version.size();
+  for (int& part : parts) {
+    next = std::from_chars(next, end, part).ptr;
+    if (next == end || *next != '.') break;  // "0.12.8rc1" ends here
+    ++next;
+  }
+  return parts >= minimum;
+}
+
+// An error that both `except ScopeParamNotFoundError` and `except
+// ScopeCollectionNotFound` catch: Flax raises one or the other depending on how
+// much of the module is missing, and users should not need to know which.
+nb::handle make_not_initialized_error(const Facade& table) {
+  nb::dict body;
+  body["__module__"] = "nnx_wrappers";
+  body["__doc__"] = "A ToNNX was called before lazy_init made the variables of its Linen module.";
+  const nb::object metaclass = nb::borrow(reinterpret_cast<PyObject*>(&PyType_Type));
+  return metaclass("NotInitializedError",
+                   nb::make_tuple(table.param_not_found_error, table.collection_not_found_error),
+                   body)
+      .release();
+}
+
+Facade load() {
+  Facade f;
+  f.copy_methods = look_up("flax.linen.module:_UNDEFINED_COPY_PICKLE_METHODS");
+  f.nnx_module = look_up("flax.nnx:Module");
+  f.nnx_dict = look_up("flax.nnx:Dict");
+  f.nnx_list = look_up("flax.nnx:List");
+  f.pytree = look_up("flax.nnx:Pytree");
+  f.pytree_flatten = look_up("flax.nnx:Pytree._graph_node_flatten");
+  f.variable = look_up("flax.nnx:Variable");
+  f.variable_init = look_up("flax.nnx:Variable.__init__");
+  f.variable_get_value = look_up("flax.nnx:Variable.get_value");
+  f.hijax_variable = look_up("flax.nnx.variablelib:HijaxVariable");
+  f.required_metadata = look_up("flax.nnx:Variable.required_metadata");
+  f.variable_types = look_up("flax.nnx.variablelib:VariableTypeCache");
+  f.register_variable_name = look_up("flax.nnx:register_variable_name");
+  f.variable_type_from_name = look_up("flax.nnx:variable_type_from_name");
+  f.var_defaults = look_up("flax.nnx.variablelib:var_defaults");
+  f.using_eager_sharding = look_up("flax.nnx.variablelib:using_eager_sharding");
+  f.is_array_ref = look_up("flax.nnx.variablelib:is_array_ref");
+  f.rng_state = look_up("flax.nnx:RngState");
+  f.rngs = look_up("flax.nnx:Rngs");
+  f.rng_stream = look_up("flax.nnx:RngStream");
+  f.rng_key = look_up("flax.nnx:RngKey");
+  f.rng_count = look_up("flax.nnx:RngCount");
+  f.is_data = look_up("flax.nnx:is_data");
+  f.has_data = look_up("flax.nnx.pytreelib:has_data");
+  f.data = look_up("flax.nnx:data");
+  f.split = look_up("flax.nnx:split");
+  f.clone = look_up("flax.nnx:clone");
+  f.with_partitioning = look_up("flax.nnx.spmd:with_partitioning");
+  f.get_node_impl = look_up("flax.nnx.graphlib:get_node_impl");
+  f.graph_registry = look_up("flax.nnx.graphlib:GRAPH_REGISTRY");
+  f.pytree_registry = look_up("flax.nnx.graphlib:PYTREE_REGISTRY");
+  f.jax_pytree_registry = look_up("flax.nnx.graphlib:JAX_PYTREE_REGISTRY");
+  f.data_elem = look_up("flax.nnx.graphlib:DataElem");
+  f.static_elem = look_up("flax.nnx.graphlib:StaticElem");
+  f.bridge_context = look_up("flax.nnx.bridge.module:MODULE_CONTEXT");
+  f.nnx_meta = look_up("flax.nnx.bridge.variables:NNXMeta");
+
+  f.linen_module = look_up("flax.linen:Module");
+  f.linen_apply = look_up("flax.linen:apply");
+  f.unbound_function = look_up("flax.linen.module:_get_unbound_fn");
+  f.scope = look_up("flax.core:Scope");
+  f.current_trace = look_up("flax.core.tracers:current_trace");
+  f.child_rng_token = look_up("flax.core.scope:child_rng_token");
+  f.lazy_rng = look_up("flax.core.scope:LazyRng");
+  f.linen_context = look_up("flax.linen.module:_context");
+  f.axis_metadata = look_up("flax.core.meta:AxisMetadata");
+  f.partitioned = look_up("flax.core.meta:Partitioned");
+  f.frozen_dict = look_up("flax.core:FrozenDict");
+  f.unbox = look_up("flax.core.meta:unbox");
+  f.unfreeze = look_up("flax.core:unfreeze");
+  f.logical_axis_rules = look_up("flax.core.spmd:get_logical_axis_rules");
+  f.shard_value = look_up("flax.core.spmd:shard_value");
+  f.get_global_mesh = look_up("flax.core.meta:get_global_mesh");
+  f.trace_context_error = look_up("flax.errors:TraceContextError");
+  f.modify_variable_error = look_up("flax.errors:ModifyScopeVariableError");
+  f.variable_not_found_error = look_up("flax.errors:ScopeVariableNotFoundError");
+  f.invalid_rng_error = look_up("flax.errors:InvalidRngError");
+  f.param_not_found_error = look_up("flax.errors:ScopeParamNotFoundError");
+  f.collection_not_found_error = look_up("flax.errors:ScopeCollectionNotFound");
+  f.not_initialized_error = make_not_initialized_error(f);
+
+  f.jax_array = look_up("jax:Array");
+  f.array_impl = look_up("jax._src.array:ArrayImpl");
+  f.prng_key_array = look_up("jax._src.random.prng:PRNGKeyArray");
+  f.shaped_array = look_up("jax.core:ShapedArray");
+  f.numpy_array = look_up("numpy:ndarray");
+  f.tracer = look_up("jax.core:Tracer");
+  f.dict_key = look_up("jax.tree_util:DictKey");
+  f.new_ref = look_up("jax:new_ref");
+  f.partition_spec = look_up("jax.sharding:PartitionSpec");
+  f.named_sharding = look_up("jax.sharding:NamedSharding");
+  f.tree_flatten = look_up("jax.tree_util:tree_flatten");
+  f.to_state_dict = look_up("flax.serialization:to_state_dict");
+  f.from_state_dict = look_up("flax.serialization:from_state_dict");
+  f.trace_context = look_up("jax._src.config:trace_context");
+  f.jit_function = look_up("jax.numpy:sin").type();
+  f.custom_jvp = look_up("jax:custom_jvp");
+  f.custom_vjp = look_up("jax:custom_vjp");
+  f.ufunc = look_up("jax.numpy:ufunc");
+  f.numpy_dtype = look_up("numpy:dtype");
+  f.mesh = look_up("jax.sharding:Mesh");
+  f.abstract_mesh = look_up("jax.sharding:AbstractMesh");
+  f.hashable_mapping = look_up("flax.nnx.graphlib:HashableMapping");
+  f.trace_state = look_up("flax.nnx.tracers:TraceState");
+  f.eval_shape = look_up("jax:eval_shape");
+  f.random_key = look_up("jax.random:key");
+  f.make_jaxpr = look_up("jax:make_jaxpr");
+  f.dce_jaxpr = look_up("jax.interpreters.partial_eval:dce_jaxpr");
+  f.closed_jaxpr = look_up("jax.extend.core:ClosedJaxpr");
+  f.jaxpr_as_fun = look_up("jax.extend.core:jaxpr_as_fun");
+  f.jit = look_up("jax:jit");
+  f.fold_in = look_up("jax.random:fold_in");
+  f.lax_add = look_up("jax.lax:add");
+  f.compile_time_eval = look_up("jax:ensure_compile_time_eval");
+  f.asarray = look_up("jax.numpy:asarray");
+  f.issubdtype = look_up("jax.numpy:issubdtype");
+  f.inexact = look_up("jax.numpy:inexact");
+  f.shape_dtype_struct = look_up("jax:ShapeDtypeStruct");
+  f.jax_config = look_up("jax:config");
+  f.enum_type = look_up("enum:Enum");
+  f.partial = look_up("functools:partial");
+  f.defaultdict = look_up("collections:defaultdict");
+  f.copy = look_up("copy:copy");
+  f.warn = look_up("warnings:warn");
+
+  f.boxes_exclude_required = version_at_least(version_of("flax"), {0, 12, 11});
+  return f;
+}
+
+}  // namespace
+
+std::string version_of(const char* package) {
+  try {
+    return nb::cast<std::string>(
+        nb::module_::import_("importlib.metadata").attr("version")(package));
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_ImportError)) throw;  // PackageNotFoundError is one
+    return "(not installed)";
+  } catch (const nb::cast_error&) {  // metadata without a version
+    return "(not installed)";
+  }
+}
+
+const Facade& facade() {
+  static constinit py::Once<const Facade> table;  // immortal: see the header
+  return table.get(load);
+}
+
+}  // namespace nnx_wrappers::upstream

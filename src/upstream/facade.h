@@ -1,0 +1,137 @@
+// The one table of Flax and JAX objects that the library uses, private names
+// included. Looked up once; a name that is missing fails with one sentence that
+// names the installed versions. Nothing outside src/upstream touches these modules.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <string>
+
+namespace nnx_wrappers::upstream {
+
+namespace nb = nanobind;
+
+// Everything here is immortal: it lives as long as the interpreter, so handles
+// are enough. Members are named after the object, not after its module.
+struct Facade {
+  // flax.nnx
+  nb::handle nnx_module;      // class nnx.Module
+  nb::handle nnx_dict;        // class nnx.Dict
+  nb::handle nnx_list;        // class nnx.List
+  nb::handle pytree;          // class nnx.Pytree
+  nb::handle pytree_flatten;  // nnx.Pytree._graph_node_flatten
+  nb::handle variable;        // class nnx.Variable
+  nb::handle variable_init;   // nnx.Variable.__init__
+  nb::handle variable_get_value;
+  nb::handle hijax_variable;  // class HijaxVariable (a Variable seen by JAX)
+  nb::handle required_metadata;
+  nb::handle variable_types;  // dict: collection name -> Variable type
+  nb::handle register_variable_name;
+  nb::handle variable_type_from_name;
+  nb::handle var_defaults;
+  nb::handle using_eager_sharding;
+  nb::handle is_array_ref;
+  nb::handle rng_state;   // class nnx.RngState
+  nb::handle rngs;        // class nnx.Rngs
+  nb::handle rng_stream;  // class RngStream
+  nb::handle rng_key;
+  nb::handle rng_count;
+  nb::handle is_data;
+  nb::handle has_data;
+  nb::handle data;
+  nb::handle split;
+  nb::handle clone;
+  nb::handle with_partitioning;  // flax.nnx.spmd.with_partitioning
+  nb::handle get_node_impl;
+  nb::handle graph_registry;
+  nb::handle pytree_registry;
+  nb::handle jax_pytree_registry;
+  nb::handle data_elem;
+  nb::handle static_elem;
+  nb::handle bridge_context;  // MODULE_CONTEXT of flax.nnx.bridge.module
+  nb::handle nnx_meta;        // class flax.nnx.bridge.NNXMeta
+
+  // flax.linen and flax.core
+  nb::handle linen_module;      // class linen.Module
+  nb::handle linen_apply;       // flax.linen.apply
+  nb::handle unbound_function;  // flax.linen.module._get_unbound_fn
+  nb::handle scope;             // class flax.core.Scope
+  nb::handle copy_methods;      // flax.linen.module._UNDEFINED_COPY_PICKLE_METHODS
+  nb::handle current_trace;     // flax.core.tracers.current_trace
+  nb::handle child_rng_token;   // marks the counters of a child scope
+  nb::handle lazy_rng;          // class flax.core.scope.LazyRng
+  nb::handle linen_context;     // the dynamic context of linen.module
+  nb::handle axis_metadata;
+  nb::handle partitioned;
+  nb::handle frozen_dict;
+  nb::handle unfreeze;
+  nb::handle unbox;               // flax.core.meta.unbox
+  nb::handle logical_axis_rules;  // flax.core.spmd.get_logical_axis_rules
+  nb::handle shard_value;
+  nb::handle get_global_mesh;
+  nb::handle invalid_rng_error;
+  nb::handle trace_context_error;
+  nb::handle modify_variable_error;
+  nb::handle variable_not_found_error;
+  nb::handle param_not_found_error;
+  nb::handle collection_not_found_error;
+  nb::handle not_initialized_error;  // a subclass of both, made here
+
+  // jax, numpy and the standard library
+  nb::handle jax_array;
+  nb::handle array_impl;      // the class of concrete arrays
+  nb::handle prng_key_array;  // the class of concrete random keys
+  nb::handle shaped_array;    // the abstract value of every array but refs
+  nb::handle numpy_array;
+  nb::handle tracer;
+  nb::handle dict_key;
+  nb::handle new_ref;
+  nb::handle partition_spec;
+  nb::handle named_sharding;
+  nb::handle tree_flatten;
+  nb::handle from_state_dict;  // flax.serialization
+  nb::handle to_state_dict;
+  nb::handle trace_context;  // JAX's key for everything that tracing depends on
+  nb::handle jit_function;   // the type of what jax.jit returns
+  nb::handle custom_jvp;
+  nb::handle custom_vjp;
+  nb::handle ufunc;
+  nb::handle numpy_dtype;
+  nb::handle make_jaxpr;
+  nb::handle eval_shape;
+  nb::handle random_key;
+  nb::handle dce_jaxpr;
+  nb::handle closed_jaxpr;
+  nb::handle jaxpr_as_fun;
+  nb::handle jit;
+  nb::handle fold_in;            // jax.random.fold_in
+  nb::handle lax_add;            // jax.lax.add
+  nb::handle compile_time_eval;  // jax.ensure_compile_time_eval
+  nb::handle asarray;
+  nb::handle issubdtype;
+  nb::handle inexact;
+  nb::handle shape_dtype_struct;
+  nb::handle jax_config;
+  nb::handle enum_type;
+  nb::handle mesh;
+  nb::handle abstract_mesh;
+  nb::handle hashable_mapping;  // flax.nnx.graphlib.HashableMapping
+  nb::handle trace_state;       // class flax.nnx.tracers.TraceState
+  nb::handle partial;           // functools.partial
+  nb::handle defaultdict;
+  nb::handle copy;  // copy.copy
+  nb::handle warn;  // warnings.warn
+
+  // True where Flax's own bridge leaves hijax, ref and eager_sharding out of the
+  // metadata of a box (Flax 0.12.11 and later).
+  bool boxes_exclude_required = false;
+};
+
+// The table, loaded at the first call. Needs the GIL; may import modules.
+// Throws ImportError where Flax or JAX lacks a name.
+const Facade& facade();
+
+// The installed version of a package, or "(not installed)".
+std::string version_of(const char* package);
+
+}  // namespace nnx_wrappers::upstream

@@ -1,0 +1,69 @@
+#include "upstream/leaked.h"
+
+#include "py/containers.h"
+#include "py/object.h"
+#include "upstream/array.h"
+#include "upstream/facade.h"
+#include "upstream/node.h"
+#include "upstream/private_names.h"
+#include "upstream/variable.h"
+
+namespace nnx_wrappers::upstream {
+
+namespace {
+
+// The trace that JAX's opaque trace state stands for; invalid if it is gone.
+nb::object trace_of(nb::handle opaque) {
+  const nb::object reference = py::get_optional(opaque, nb::str("_trace_ref"));
+  if (!reference.is_valid()) return {};
+  nb::object trace = reference();
+  return trace.is_none() ? nb::object() : trace;
+}
+
+bool ran_inside_the_present(nb::object trace) {
+  const nb::object present = trace_of(facade().current_trace());
+  while (trace.is_valid() && !trace.is_none()) {
+    trace = py::get_optional(trace, nb::str("parent_trace"));
+    if (trace.is_valid() && trace.is(present)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+nb::object trace_state_of(nb::handle object) {
+  const PrivateNames& n = private_names();
+  if (is_variable(object)) return py::get_optional(object, n.trace_state);
+  if (!is_pytree(object)) return {};
+  const nb::object state = py::dict_get(py::instance_dict(object), n.pytree_state);
+  return state.is_valid() ? py::get(state, nb::str("trace_state")) : nb::object();
+}
+
+bool is_traced() {
+  const nb::object present = trace_of(facade().current_trace());
+  return present.is_valid() && py::type_name(present.type()) != "EvalTrace";
+}
+
+bool is_present(nb::handle trace_state) {
+  return nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()));
+}
+
+bool is_leaked(nb::handle trace_state) {
+  return ran_inside_the_present(trace_of(py::get(trace_state, nb::str("jax_trace"))));
+}
+
+nb::object without_leaked(nb::handle value) {
+  const nb::object flattened = facade().tree_flatten(value);
+  nb::list leaves;
+  for (const nb::object& leaf : py::elements(flattened[0])) {
+    if (is_tracer(leaf) && ran_inside_the_present(py::get(leaf, nb::str("_trace")))) {
+      const nb::object dtype = py::get(leaf, nb::str("dtype"));
+      leaves.append(facade().shape_dtype_struct(shape_of(leaf), dtype));
+    } else {
+      leaves.append(leaf);
+    }
+  }
+  return flattened[1].attr("unflatten")(leaves);
+}
+
+}  // namespace nnx_wrappers::upstream

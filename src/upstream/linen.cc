@@ -1,0 +1,108 @@
+#include "upstream/linen.h"
+
+#include <algorithm>
+
+#include "py/containers.h"
+#include "py/object.h"
+#include "py/recursion.h"
+#include "upstream/array.h"
+#include "upstream/facade.h"
+#include "upstream/private_names.h"
+#include "upstream/scope.h"
+
+namespace nnx_wrappers::upstream {
+
+nb::object innermost_linen_module() {
+  const nb::object stack = py::get(facade().linen_context, private_names().module_stack);
+  return nb::len(stack) == 0 ? nb::none() : nb::object(stack[-1]);
+}
+
+nb::object innermost_bridge_module() {
+  const nb::object stack = py::get(facade().bridge_context, private_names().module_stack);
+  if (nb::len(stack) == 0) return nb::none();
+  const nb::object entry = stack[-1];
+  return entry.is_none() ? nb::none() : py::get(entry, nb::str("module"));
+}
+
+bool is_for_copies(nb::handle name) { return py::contains(facade().copy_methods, name); }
+
+bool is_initializing(nb::handle linen_module) {
+  const nb::object scope = py::get(linen_module, private_names().scope);
+  return !scope.is_none() && is_initializing_scope(scope);
+}
+
+nb::object enclosing_mutable() {
+  for (const nb::object& module : {innermost_bridge_module(), innermost_linen_module()}) {
+    if (module.is_none()) continue;
+    const nb::object scope = py::get(module, private_names().scope);
+    if (!scope.is_none()) return py::get(scope, private_names().mutable_);
+  }
+  return {};
+}
+
+bool has_submodule(nb::handle linen_module, nb::handle name) {
+  const PrivateNames& n = private_names();
+  const nb::object children = py::get(py::get(linen_module, n.state), n.children);
+  return py::contains(children, name);
+}
+
+NoLinenModule::NoLinenModule(nb::handle stand_in)
+    : stack_(nb::cast<nb::list>(py::get(facade().linen_context, private_names().module_stack))) {
+  stack_.append(stand_in);
+}
+
+NoLinenModule::~NoLinenModule() {
+  const Py_ssize_t size = PyList_Size(stack_.ptr());
+  if (PyList_SetSlice(stack_.ptr(), size - 1, size, nullptr) != 0) PyErr_Clear();
+}
+
+bool is_inert(nb::handle value) {
+  const py::RecursionGuard guard(" while reading a field of a Linen module");
+  PyObject* ptr = value.ptr();
+  if (ptr == Py_None || PyBool_Check(ptr) || PyUnicode_CheckExact(ptr) || PyLong_CheckExact(ptr) ||
+      PyFloat_CheckExact(ptr) || py::is_class(value) || py::is_function(value) ||
+      value.type().is(facade().partial) || value.type().is(facade().jit_function)) {
+    return true;
+  }
+  if (PyTuple_CheckExact(ptr)) {
+    return std::ranges::all_of(py::elements(value), is_inert);
+  }
+  const nb::object dict = level_dict(value);
+  if (!dict.is_valid() || dict.is(value)) return false;
+  return std::ranges::all_of(py::dict_items(dict),
+                             [](const py::Item& item) { return is_inert(item.second); });
+}
+
+bool is_linen_module(nb::handle object) {
+  return py::is_subtype(object.type(), facade().linen_module);
+}
+
+void check_module(nb::handle linen_module) {
+  py::get(linen_module, private_names().module_checks)();
+}
+
+bool is_axis_metadata(nb::handle object) {
+  // AxisMetadata is an abstract base class: a type may be registered for it.
+  return py::is_subtype(object.type(), facade().axis_metadata) ||
+         (!is_array(object) && py::is_instance(object, facade().axis_metadata));
+}
+
+nb::object level_dict(nb::handle level) {
+  if (PyDict_CheckExact(level.ptr())) return nb::borrow(level);
+  if (level.type().is(facade().frozen_dict)) return py::get(level, private_names().frozen_contents);
+  return {};
+}
+
+bool is_level(nb::handle object) {
+  return PyDict_Check(object.ptr()) != 0 || py::is_subtype(object.type(), facade().frozen_dict);
+}
+
+nb::object unfreeze(nb::handle tree) { return facade().unfreeze(tree); }
+
+nb::object unboxed(nb::handle leaf) {
+  if (is_axis_metadata(leaf)) return py::get(leaf, private_names().unbox)();
+  // Weights that Qwix has quantized are pytrees with the boxes inside.
+  return is_array(leaf) ? nb::borrow(leaf) : facade().unbox(leaf);
+}
+
+}  // namespace nnx_wrappers::upstream

@@ -1,0 +1,211 @@
+#include "upstream/node.h"
+
+#include <string>
+
+#include "nnx_wrappers/errors.h"
+#include "py/containers.h"
+#include "py/object.h"
+#include "upstream/array.h"
+#include "upstream/facade.h"
+#include "upstream/private_names.h"
+#include "upstream/variable.h"
+
+namespace nnx_wrappers::upstream {
+
+namespace {
+
+bool is_tuple_type(nb::handle type) {
+  return py::is_subtype(type, nb::handle(reinterpret_cast<PyObject*>(&PyTuple_Type)));
+}
+
+bool truthy(nb::handle object) {
+  const int result = PyObject_IsTrue(object.ptr());
+  if (result < 0) throw nb::python_error();
+  return result != 0;
+}
+
+// The key as it stands in a path: attributes of an nnx.List are integers.
+nb::object path_key(nb::handle name, bool has_int_keys) {
+  if (has_int_keys) {
+    PyObject* number = PyLong_FromUnicodeObject(name.ptr(), 10);
+    if (number != nullptr) return nb::steal(number);
+    PyErr_Clear();
+  }
+  return nb::borrow(name);
+}
+
+// Integers before strings, as Flax orders the attributes of an nnx.List.
+void sort_type_aware(std::vector<py::Item>& items) {
+  std::vector<py::Item> numbers;
+  std::vector<py::Item> strings;
+  for (py::Item& item : items) {
+    (nb::isinstance<nb::int_>(item.first) ? numbers : strings).push_back(std::move(item));
+  }
+  py::sort_by_key(numbers);
+  py::sort_by_key(strings);
+  items = std::move(numbers);
+  for (py::Item& item : strings) items.push_back(std::move(item));
+}
+
+// Appends a child unless Flax would call it static.
+void append(std::vector<Child>& children, nb::object key, nb::object value, bool tagged_data) {
+  const NodeKind kind = kind_of(value);
+  if (kind == NodeKind::kLeaf && !tagged_data && !is_array(value)) return;
+  children.push_back({std::move(key), std::move(value), kind});
+}
+
+// Which attributes are data, as a dict to be read only.
+nb::dict data_names_of(nb::handle node) {
+  const nb::object names = py::get(node, private_names().pytree_nodes);
+  if (names.type().is(facade().hashable_mapping)) {
+    nb::object contents = py::get(names, private_names().mapping_contents);
+    if (PyDict_CheckExact(contents.ptr()) != 0) return nb::borrow<nb::dict>(contents);
+  }
+  return py::to_dict(names);
+}
+
+std::vector<Child> pytree_children(nb::handle node) {
+  const PrivateNames& n = private_names();
+  const bool tagged = truthy(py::get(node, n.is_pytree));
+  const bool has_int_keys = truthy(py::get(node, n.has_int_keys));
+  const nb::object data_names = tagged ? data_names_of(node) : nb::object();
+  std::vector<py::Item> items;
+  for (auto& [name, value] : py::dict_items(py::instance_dict(node))) {
+    if (name.is(n.pytree_state)) continue;  // flags, never state
+    if (tagged) {
+      const nb::object is_data = py::dict_get(data_names, name);
+      if (!is_data.is_valid() || !truthy(is_data)) continue;
+    }
+    items.emplace_back(path_key(name, has_int_keys), std::move(value));
+  }
+  if (has_int_keys) {
+    sort_type_aware(items);
+  } else {
+    py::sort_by_key(items);
+  }
+  std::vector<Child> children;
+  children.reserve(items.size());
+  for (auto& [key, value] : items) append(children, std::move(key), std::move(value), tagged);
+  return children;
+}
+
+nb::object impl_of(nb::handle node) {
+  nb::object impl = facade().get_node_impl(node);
+  if (impl.is_none()) throw InternalError("a node without a Flax node implementation");
+  return impl;
+}
+
+std::vector<Child> children_by_flax(nb::handle node) {
+  const Facade& f = facade();
+  std::vector<Child> children;
+  const nb::object flattened = py::get(impl_of(node), private_names().flatten)(node);
+  for (const nb::object& pair : py::elements(flattened[0])) {
+    nb::object value = pair[1];
+    bool tagged = false;
+    if (py::is_subtype(value.type(), f.static_elem)) continue;
+    if (py::is_subtype(value.type(), f.data_elem)) {
+      value = py::get(value, private_names().value);
+      tagged = true;
+    }
+    append(children, pair[0], std::move(value), tagged);
+  }
+  return children;
+}
+
+}  // namespace
+
+bool is_pytree(nb::handle object) { return py::is_subtype(object.type(), facade().pytree); }
+
+NodeKind kind_of(nb::handle object) {
+  const Facade& f = facade();
+  PyObject* ptr = object.ptr();
+  if (ptr == Py_None) return NodeKind::kPytreeNode;
+  if (PyList_CheckExact(ptr)) return NodeKind::kList;
+  if (PyDict_CheckExact(ptr)) return NodeKind::kDict;
+  if (PyTuple_CheckExact(ptr)) return NodeKind::kTuple;
+  if (is_variable(object)) return NodeKind::kVariable;
+  const nb::handle type = object.type();
+  if (py::contains(f.graph_registry, type)) {
+    if (is_pytree(object) &&
+        py::get(type, private_names().graph_node_flatten).is(f.pytree_flatten)) {
+      return NodeKind::kPytree;
+    }
+    return NodeKind::kGraphNode;
+  }
+  if (py::contains(f.pytree_registry, type) || py::contains(f.jax_pytree_registry, type) ||
+      is_tuple_type(type)) {
+    return NodeKind::kPytreeNode;
+  }
+  return is_array_ref(object) ? NodeKind::kArrayRef : NodeKind::kLeaf;
+}
+
+std::vector<Child> children_of(nb::handle node, NodeKind kind) {
+  std::vector<Child> children;
+  switch (kind) {
+    case NodeKind::kPytree:
+      return pytree_children(node);
+    case NodeKind::kList:
+    case NodeKind::kTuple: {
+      size_t index = 0;
+      for (nb::object& value : py::elements(node)) {
+        append(children, nb::int_(index++), std::move(value), false);
+      }
+      return children;
+    }
+    case NodeKind::kDict: {
+      auto items = py::dict_items(node);
+      py::sort_by_key(items);
+      for (auto& [key, value] : items) append(children, std::move(key), std::move(value), false);
+      return children;
+    }
+    case NodeKind::kGraphNode:
+    case NodeKind::kPytreeNode:
+      return node.is_none() ? children : children_by_flax(node);
+    case NodeKind::kLeaf:
+    case NodeKind::kVariable:
+    case NodeKind::kArrayRef:
+      break;
+  }
+  throw InternalError("children_of a value");
+}
+
+bool set_child(nb::handle node, NodeKind kind, nb::handle key, nb::handle value) {
+  switch (kind) {
+    case NodeKind::kList:
+    case NodeKind::kDict:
+      node[key] = value;
+      return true;
+    case NodeKind::kPytree:
+    case NodeKind::kGraphNode:
+    case NodeKind::kPytreeNode: {
+      const nb::object set_key = py::get(impl_of(node), private_names().set_key);
+      if (set_key.is_none()) return false;
+      set_key(node, key, value);
+      return true;
+    }
+    default:
+      return false;
+  }
+}
+
+nb::object rebuild(nb::handle node, NodeKind kind, const std::vector<Child>& children) {
+  if (kind == NodeKind::kTuple) {
+    nb::list values = nb::list(node);
+    for (const Child& child : children) values[nb::cast<size_t>(child.key)] = child.value;
+    return nb::tuple(values);
+  }
+  // Flax's own unflatten: it wants every (key, value) pair, static ones included.
+  const nb::object impl = impl_of(node);
+  const nb::object flattened = py::get(impl, private_names().flatten)(node);
+  nb::list pairs;
+  for (const nb::object& pair : py::elements(flattened[0])) {
+    nb::object value = pair[1];
+    for (const Child& child : children) {
+      if (py::equal(child.key, pair[0])) value = child.value;
+    }
+    pairs.append(nb::make_tuple(pair[0], value));
+  }
+  return py::get(impl, private_names().unflatten)(pairs, flattened[1]);
+}
+
+}  // namespace nnx_wrappers::upstream

@@ -1,0 +1,107 @@
+#include "upstream/program.h"
+
+#include "py/containers.h"
+#include "py/names.h"
+#include "py/object.h"
+#include "py/recursion.h"
+#include "upstream/array.h"
+#include "upstream/facade.h"
+
+namespace nnx_wrappers::upstream {
+
+nb::object trace_program(const nb::object& function, const nb::tuple& abstract_inputs) {
+  return py::call(facade().make_jaxpr(function), abstract_inputs, nb::dict());
+}
+
+namespace {
+
+// True if an equation calls back into Python, at any depth.
+bool calls_back(nb::handle jaxpr) {
+  const py::RecursionGuard guard(" while reading a program");
+  for (const nb::object& equation : py::elements(jaxpr.attr("eqns"))) {
+    const std::string name = py::utf8(equation.attr("primitive").attr("name"));
+    if (name.ends_with("callback")) return true;
+    for (const auto& [key, value] : py::mapping_items(equation.attr("params"))) {
+      const bool is_sequence = PyTuple_CheckExact(value.ptr()) || PyList_CheckExact(value.ptr());
+      for (const nb::object& part : is_sequence ? py::elements(value) : std::vector{value}) {
+        nb::object inner = py::get_optional(part, nb::str("jaxpr"));
+        if (!inner.is_valid()) inner = part;
+        if (py::get_optional(inner, nb::str("eqns")).is_valid() && calls_back(inner)) return true;
+      }
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string_view reason_not_reusable(nb::handle program) {
+  if (nb::len(nb::object(program.attr("effects"))) != 0) return "a constructor with effects";
+  if (calls_back(program.attr("jaxpr"))) return "a constructor that calls back into Python";
+  for (const nb::object& constant : py::elements(program.attr("consts"))) {
+    if (is_tracer(constant)) {
+      return "a constructor that uses values of an outer trace";
+    }
+  }
+  return "";
+}
+
+std::vector<nb::object> output_avals(nb::handle program) {
+  return py::elements(program.attr("out_avals"));
+}
+
+Pruned prune(nb::handle program, const std::vector<bool>& needed_outputs) {
+  nb::list needed;
+  for (const bool output : needed_outputs) needed.append(nb::bool_(output));
+  const nb::object result = facade().dce_jaxpr(program.attr("jaxpr"), needed);
+  Pruned pruned;
+  // Not read within the call: nanobind would go on to the second after the first has failed.
+  const nb::object kept = result[0];
+  const nb::object constants = program.attr("consts");
+  pruned.program = facade().closed_jaxpr(kept, constants);
+  for (const nb::object& used : py::elements(result[1])) {
+    pruned.used_inputs.push_back(nb::cast<bool>(nb::bool_(used)));
+  }
+  return pruned;
+}
+
+nb::object as_function(nb::handle program) { return facade().jaxpr_as_fun(program); }
+
+nb::object compiled(const nb::object& function) { return facade().jit(function); }
+
+std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& inputs) {
+  const Facade& f = facade();
+  std::vector<nb::object> outputs = py::elements(py::call(function, inputs, nb::dict()));
+  for (nb::object& output : outputs) {
+    if (!is_jax_array(output)) output = f.asarray(output);
+  }
+  return outputs;
+}
+
+std::vector<nb::object> evaluate_now(const nb::object& function) {
+  const nb::object context = facade().compile_time_eval();
+  context.attr("__enter__")();
+  std::vector<nb::object> result;
+  try {
+    result = evaluate(function, nb::tuple());
+  } catch (nb::python_error& error) {
+    context.attr("__exit__")(error.type(), error.value(), error.traceback());
+    throw;
+  }
+  context.attr("__exit__")(nb::none(), nb::none(), nb::none());
+  return result;
+}
+
+nb::object copied_value(nb::handle value) {
+  if (is_jax_array(value)) return nb::borrow(value);
+  if (py::is_subtype(value.type(), facade().numpy_array)) return value.attr("copy")();
+  const nb::object flattened = facade().tree_flatten(value);
+  nb::list leaves;
+  for (const nb::object& leaf : py::elements(flattened[0])) {
+    leaves.append(
+        py::is_subtype(leaf.type(), facade().numpy_array) ? nb::object(leaf.attr("copy")()) : leaf);
+  }
+  return flattened[1].attr("unflatten")(leaves);
+}
+
+}  // namespace nnx_wrappers::upstream

@@ -1,0 +1,168 @@
+#include "upstream/scope.h"
+
+#include "nnx_wrappers/errors.h"
+#include "py/containers.h"
+#include "py/object.h"
+#include "upstream/facade.h"
+#include "upstream/linen.h"
+#include "upstream/private_names.h"
+
+namespace nnx_wrappers::upstream {
+
+namespace {
+
+// hash((id(self.root._variables), self.path, id(self.rng_counters)))
+nb::object hash_parts(nb::handle scope) {
+  const PrivateNames& n = private_names();
+  const nb::dict attributes = py::instance_dict(scope);
+  const nb::object parent_root = attributes[n.root];
+  const nb::object root = parent_root.is_none() ? nb::borrow(scope) : parent_root;
+  return nb::make_tuple(py::id(py::instance_dict(root)[n.all_variables]), attributes[n.path],
+                        py::id(attributes[n.rng_counters]));
+}
+
+nb::object no_reservations() {
+  return facade().defaultdict(nb::borrow(reinterpret_cast<PyObject*>(&PySet_Type)));
+}
+
+// A method of Flax's class, run on the scope as on one of that class: its methods look
+// at `rngs` to hand them on, which would draw keys.
+nb::object by_flax(nb::handle scope, const char* method, const nb::tuple& args) {
+  const nb::object own_class = nb::borrow(scope.type());
+  const nb::object flax_class = nb::borrow(facade().scope);
+  nb::setattr(scope, "__class__", flax_class);
+  nb::object made;
+  try {
+    made = py::call(scope.attr(method), args, nb::dict());
+  } catch (...) {
+    nb::setattr(scope, "__class__", own_class);
+    throw;
+  }
+  nb::setattr(scope, "__class__", own_class);
+  nb::setattr(made, "__class__", own_class);
+  return made;
+}
+
+// False for a scope that somebody has given streams of another kind than a dict.
+bool has_usual_streams(const nb::dict& attributes) {
+  return PyDict_CheckExact(nb::object(attributes[private_names().rngs]).ptr()) != 0;
+}
+
+// The counters of a child's streams: those of an earlier child of this name, or new ones.
+nb::object child_counters(const nb::dict& counters, nb::handle name, const nb::dict& rngs) {
+  const nb::object key = nb::make_tuple(nb::borrow(facade().child_rng_token), name);
+  nb::object known = py::dict_get(counters, key);
+  if (known.is_valid()) return known;
+  nb::dict made;
+  for (const auto& [stream, rng] : py::dict_items(rngs)) made[stream] = 0;
+  counters[key] = made;
+  return made;
+}
+
+}  // namespace
+
+bool is_initializing_scope(nb::handle scope) {
+  const PrivateNames& n = private_names();
+  const nb::object flags = level_dict(py::get(scope, n.flags));
+  if (!flags.is_valid()) throw InternalError("a scope whose flags are no FrozenDict");
+  const nb::object flag = py::dict_get(flags, n.initializing_property);
+  return flag.is_valid() && nb::cast<bool>(nb::bool_(flag));
+}
+
+nb::object scope_variable(nb::handle scope, nb::handle collection, nb::handle name) {
+  const PrivateNames& n = private_names();
+  // What the scope has looked up before is in its own dict of collections.
+  const nb::object collections = py::dict_get(py::instance_dict(scope), n.all_variables);
+  if (collections.is_valid() && PyDict_CheckExact(collections.ptr()) != 0) {
+    const nb::object level = py::dict_get(collections, collection);
+    if (level.is_valid() && PyDict_CheckExact(level.ptr()) != 0) {
+      nb::object value = py::dict_get(level, name);
+      if (value.is_valid()) return value;
+    }
+  }
+  // The scope itself stands for "missing": no variable is a scope.
+  nb::object value = py::get(scope, n.get_variable)(collection, name, scope);
+  return value.is(scope) ? nb::object() : value;
+}
+
+void reserve(nb::handle scope, nb::handle name, nb::handle collection) {
+  const PrivateNames& n = private_names();
+  const nb::object reservations = py::dict_get(py::instance_dict(scope), n.reservations);
+  const bool is_new = PyUnicode_CheckExact(name.ptr()) != 0 && reservations.is_valid() &&
+                      !py::contains(reservations, name);
+  if (is_new) {
+    py::get(reservations[name], n.add)(collection);
+  } else {
+    py::get(scope, n.reserve)(name, collection);
+  }
+}
+
+nb::object undrawn_rngs(nb::handle scope) { return py::instance_dict(scope)[private_names().rngs]; }
+
+nb::object key_type(nb::handle scope, nb::handle stream) {
+  const PrivateNames& n = private_names();
+  const nb::object key = py::get(undrawn_rngs(scope)[stream], n.rng);
+  return nb::make_tuple(py::get(key, n.shape), py::get(key, n.dtype));
+}
+
+nb::object draw_key(nb::handle scope, nb::handle stream) {
+  return py::get(scope, private_names().make_rng)(stream);
+}
+
+void skip_key(nb::handle scope, nb::handle stream) {
+  scope.attr("_check_valid")();
+  scope.attr("_validate_trace_level")();
+  const nb::object counters = scope.attr("rng_counters");
+  counters[stream] = counters[stream] + nb::int_(1);
+}
+
+nb::object rewound(nb::handle scope, bool rewind_rngs) {
+  const PrivateNames& n = private_names();
+  const nb::dict attributes = py::instance_dict(scope);
+  if (rewind_rngs || attributes[n.invalid].ptr() != Py_False || !has_usual_streams(attributes)) {
+    return by_flax(scope, "rewound", nb::make_tuple(rewind_rngs));
+  }
+  nb::dict made = py::copy_dict(attributes);
+  made[n.rngs] = py::copy_dict(attributes[n.rngs]);
+  made[n.reservations] = no_reservations();
+  made[n.trace_level] = facade().current_trace();
+  return py::instance_with(scope.type(), made);
+}
+
+nb::object pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reuse) {
+  const PrivateNames& n = private_names();
+  const Facade& f = facade();
+  const nb::dict attributes = py::instance_dict(scope);
+  const nb::object trace = f.current_trace();
+  const bool is_usual = PyUnicode_CheckExact(name.ptr()) != 0 && !reuse &&
+                        attributes[n.invalid].ptr() == Py_False && has_usual_streams(attributes) &&
+                        py::equal(trace, attributes[n.trace_level]);
+  if (!is_usual) return by_flax(scope, "push", nb::make_tuple(name, prefix, reuse));
+  reserve(scope, name, nb::none());
+  const nb::object step = nb::make_tuple(name);
+  nb::dict rngs;
+  for (const auto& [stream, rng] : py::dict_items(attributes[n.rngs])) {
+    rngs[stream] = py::get(f.lazy_rng, n.create)(rng, name);
+  }
+  const nb::object root = attributes[n.root];
+  nb::dict made;
+  made[n.all_variables] = nb::dict();
+  made[n.parent] = scope;
+  made[n.name] = name;
+  made[n.path] = attributes[n.path] + step;
+  made[n.debug_path] = attributes[n.debug_path] + step;
+  made[n.rngs] = rngs;
+  made[n.mutable_] = attributes[n.mutable_];
+  made[n.flags] = attributes[n.flags];
+  made[n.root] = root.is_none() ? nb::borrow(scope) : root;
+  made[n.trace_level] = trace;
+  made[n.rng_counters] =
+      child_counters(nb::cast<nb::dict>(nb::object(attributes[n.rng_counters])), name, rngs);
+  made[n.reservations] = no_reservations();
+  made[n.invalid] = false;
+  return py::instance_with(scope.type(), made);
+}
+
+void hash_in_c(nb::handle scope_class) { py::set_hash(scope_class, hash_parts); }
+
+}  // namespace nnx_wrappers::upstream

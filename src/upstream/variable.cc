@@ -1,0 +1,190 @@
+#include "upstream/variable.h"
+
+#include "nnx_wrappers/errors.h"
+#include "py/containers.h"
+#include "py/object.h"
+#include "upstream/array.h"
+#include "upstream/facade.h"
+#include "upstream/private_names.h"
+
+namespace nnx_wrappers::upstream {
+
+namespace {
+
+nb::object deref(const nb::object& value) {
+  return is_array_ref(value) ? nb::object(value[nb::ellipsis()]) : value;
+}
+
+// An attribute as it is stored, or an invalid object: no code of the class runs.
+nb::object stored_attribute(nb::handle object, nb::handle name) {
+  PyObject* value = PyObject_GenericGetAttr(object.ptr(), name.ptr());
+  if (value == nullptr) PyErr_Clear();
+  return nb::steal(value);
+}
+
+void set_raw_value(nb::handle variable, nb::handle value) {
+  py::get(variable, names().set_raw_value)(value, nb::arg("_unsafe_bypass_check") = true);
+}
+
+}  // namespace
+
+bool is_plain_variable(nb::handle object) {
+  return py::is_subtype(object.type(), facade().variable);
+}
+
+bool is_variable(nb::handle object) {
+  if (is_plain_variable(object)) return true;
+  const nb::handle type = object.type();
+  const Facade& f = facade();
+  if (py::is_subtype(type, f.hijax_variable)) return true;
+  return py::is_subtype(type, f.tracer) && py::is_instance(object, f.variable);
+}
+
+bool is_bare_variable(nb::handle object) {
+  if (!is_plain_variable(object) || is_array_ref(raw_value(object))) return false;
+  for (const auto& [name, value] : py::dict_items(metadata_view(object))) {
+    const bool is_hook = nb::isinstance<nb::str>(name) && py::utf8(name).starts_with("on_");
+    if (is_hook) return false;
+  }
+  return true;
+}
+
+nb::object variable_type(nb::handle variable) {
+  if (is_plain_variable(variable)) return nb::borrow(variable.type());
+  return py::get(variable, private_names().var_type);
+}
+
+nb::object raw_value(nb::handle variable) {
+  if (is_plain_variable(variable)) return py::get(variable, private_names().raw_value);
+  return py::get(variable, private_names().get_raw_value)();
+}
+
+nb::object stored_value(nb::handle variable) {
+  nb::object value = deref(raw_value(variable));
+  if (is_jax_array(value)) return value;
+  const nb::object flattened = facade().tree_flatten(value);
+  return flattened[1].attr("unflatten")(flattened[0]);
+}
+
+bool reads_by_itself(nb::handle variable) {
+  return is_plain_variable(variable) &&
+         !py::get(variable.type(), private_names().get_value).is(facade().variable_get_value);
+}
+
+void store_value(nb::handle variable, nb::handle value) {
+  const nb::object current = raw_value(variable);
+  if (is_array_ref(current) && (is_jax_array(value) || is_array_ref(value))) {
+    nb::object array = deref(nb::borrow(value));
+    current[nb::ellipsis()] = array;
+    return;
+  }
+  set_raw_value(variable, value);
+}
+
+void restore_variable(nb::handle variable, nb::handle raw_value, nb::handle metadata,
+                      std::vector<nb::object>& dying) {
+  const PrivateNames& n = private_names();
+  if (!is_plain_variable(variable)) return set_raw_value(variable, raw_value);
+  dying.push_back(stored_attribute(variable, n.raw_value));
+  py::set_generic(variable, n.raw_value, raw_value);
+  const nb::object present = stored_attribute(variable, n.var_metadata);
+  if (!present.is_valid() || PyDict_CheckExact(present.ptr()) == 0) {
+    dying.push_back(present);
+    py::set_generic(variable, n.var_metadata, metadata);
+    return;
+  }
+  dying.push_back(py::copy_dict(present));
+  py::restore_dict(present, metadata);
+}
+
+nb::dict metadata(nb::handle variable) {
+  return nb::cast<nb::dict>(py::get(variable, private_names().get_metadata)());
+}
+
+nb::dict metadata_view(nb::handle variable) {
+  return is_plain_variable(variable)
+             ? nb::cast<nb::dict>(py::get(variable, private_names().var_metadata))
+             : metadata(variable);
+}
+
+nb::dict box_metadata(nb::handle variable) {
+  nb::dict all = metadata(variable);
+  if (!facade().boxes_exclude_required) return all;
+  nb::dict kept;
+  for (const auto& [key, value] : py::dict_items(all)) {
+    if (!is_required_metadata(key)) kept[key] = value;
+  }
+  return kept;
+}
+
+bool is_required_metadata(nb::handle name) {
+  return py::contains(facade().required_metadata, name);
+}
+
+bool is_rng_state(nb::handle variable) {
+  return py::is_subtype(variable_type(variable), facade().rng_state);
+}
+
+nb::object type_for_collection(nb::handle collection) {
+  const Facade& f = facade();
+  nb::object type = py::dict_get(f.variable_types, collection);
+  if (type.is_valid()) return type;
+  return f.variable_type_from_name(collection, nb::arg("allow_register") = true);
+}
+
+nb::object collection_of(nb::handle type) {
+  for (auto& [name, registered] : py::dict_items(facade().variable_types)) {
+    if (registered.is(type)) return name;
+  }
+  return {};
+}
+
+nb::object collection_of_or_register(nb::handle type, const std::string& where) {
+  nb::object name = collection_of(type);
+  if (name.is_valid()) return name;
+  name = py::get(type, nb::str("__name__"));
+  const nb::object holder = py::dict_get(facade().variable_types, name);
+  if (holder.is_valid()) {
+    const std::string text = py::utf8(name);
+    raise_value_error({where, "a Variable type that has a collection of its own",
+                       "a second type named " + text + " beside the registered " +
+                           py::utf8(py::get(holder, nb::str("__module__"))) + "." + text,
+                       "Rename the type, or give it a collection with "
+                       "nnx.register_variable_name('name', type)."});
+  }
+  facade().register_variable_name(name, type);
+  return name;
+}
+
+bool has_own_init(nb::handle type) {
+  return !py::get(type, private_names().init_dunder).is(facade().variable_init);
+}
+
+bool is_made_of_parts(nb::handle type, const nb::dict& metadata) {
+  const PrivateNames& n = private_names();
+  for (nb::handle name : {n.hijax, n.ref}) {
+    if (!metadata.contains(name) || nb::cast<bool>(nb::bool_(metadata[name]))) return false;
+  }
+  const auto function_of = [&](nb::handle owner) {
+    return py::get(py::get(owner, n.from_metadata), nb::str("__func__"));
+  };
+  return function_of(type).is(function_of(facade().variable));
+}
+
+nb::object new_variable(nb::handle type, nb::handle value, const nb::dict& metadata) {
+  return py::get(type, private_names().from_metadata)(value, metadata);
+}
+
+void add_required_metadata(nb::dict& metadata) {
+  const Facade& f = facade();
+  const PrivateNames& n = private_names();
+  if (!metadata.contains(n.hijax) || !metadata.contains(n.ref)) {
+    const nb::object defaults = f.var_defaults();
+    for (nb::handle name : {n.hijax, n.ref}) {
+      if (!metadata.contains(name)) metadata[name] = py::get(defaults, name);
+    }
+  }
+  if (!metadata.contains(n.eager_sharding)) metadata[n.eager_sharding] = f.using_eager_sharding();
+}
+
+}  // namespace nnx_wrappers::upstream
