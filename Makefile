@@ -159,8 +159,9 @@ format: setup ## put every source file into the project's format
 	$(VENV)/bin/ruff check --fix --select I .
 	$(VENV)/bin/ruff format .
 
-stubs: build ## write the stub of the extension anew
+stubs: build ## write the stub of the extension and the C++ reference anew
 	tools/make_stubs.sh $(PY)
+	$(PY) tools/make_cpp_reference.py
 
 clean: ## remove everything that was built
 	rm -rf build

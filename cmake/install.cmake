@@ -1,21 +1,20 @@
-# The C++ library as a CMake package inside the Python package: headers, the static
-# library, and the nanobind that it was built with (its version is part of the ABI).
+# The C++ library as a CMake package inside the Python package: its sources and nanobind's, which
+# the program that uses it compiles (nnx_wrappersConfig.cmake).
 include(CMakePackageConfigHelpers)
 
 set(root nnx_wrappers)
-list(GET NNX_WRAPPERS_NANOBIND_INCLUDES 0 nanobind_include)
-foreach(directory IN LISTS NNX_WRAPPERS_NANOBIND_INCLUDES)
-  if(EXISTS "${directory}/nanobind/nanobind.h")
-    set(nanobind_include "${directory}")
-  endif()
-endforeach()
-install(DIRECTORY include/nnx_wrappers DESTINATION ${root}/include)
-install(DIRECTORY "${nanobind_include}/nanobind" DESTINATION ${root}/include
-        FILES_MATCHING PATTERN "*.h")
-install(TARGETS nnx_wrappers ARCHIVE DESTINATION ${root}/lib)
-install(FILES $<TARGET_FILE:nanobind-static> DESTINATION ${root}/lib)
+install(DIRECTORY include/nnx_wrappers "${CMAKE_CURRENT_BINARY_DIR}/include/nnx_wrappers"
+        DESTINATION ${root}/include FILES_MATCHING PATTERN "*.h")
+install(DIRECTORY src/py src/upstream src/graph src/bridge DESTINATION ${root}/src
+        FILES_MATCHING PATTERN "*.h" PATTERN "*.cc")
+install(DIRECTORY "${NB_DIR}/include/nanobind" DESTINATION ${root}/include
+        FILES_MATCHING PATTERN "*.h" PATTERN "*.inl")
+install(DIRECTORY "${NB_DIR}/src" DESTINATION ${root}/nanobind
+        FILES_MATCHING PATTERN "*.h" PATTERN "*.cpp")
+install(DIRECTORY "${NB_DIR}/ext" DESTINATION ${root}/nanobind FILES_MATCHING PATTERN "*.h")
 configure_file(cmake/nnx_wrappersConfig.cmake.in nnx_wrappersConfig.cmake @ONLY)
-write_basic_package_version_file(nnx_wrappersConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+write_basic_package_version_file(nnx_wrappersConfigVersion.cmake
+                                 COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/nnx_wrappersConfig.cmake"
-              "${CMAKE_CURRENT_BINARY_DIR}/nnx_wrappersConfigVersion.cmake"
+              "${CMAKE_CURRENT_BINARY_DIR}/nnx_wrappersConfigVersion.cmake" cmake/library.cmake
         DESTINATION ${root}/cmake)

@@ -19,7 +19,7 @@ find src -name '*.cc' -print0 |
   grep -v 'warnings\? .*generated' "$log.errors" >&2 || true
   exit 1
 }
-"$tidy" --quiet examples/cpp/main.cc -- -std=c++20 -Iinclude \
+"$tidy" --quiet examples/cpp/main.cc -- -std=c++20 -Iinclude -I"$build/tidy/include" \
   $("$python" -c 'import nanobind, sysconfig
 print("-isystem", nanobind.include_dir(), "-isystem", sysconfig.get_paths()["include"])') \
   2>/dev/null

@@ -3,8 +3,10 @@
 // Construction plans: what ToLinen learnt of a constructor (the module graph without
 // values), by class, arguments, streams, JAX's trace context and Flax's
 // configuration, and while everything else that the constructor has read is as it was.
-// Shape checks: which parameters have passed Linen's check, guarded in the same way. Both
-// are bounded and belong to the process. All functions need the GIL.
+// Shape checks: which parameters have passed Linen's check, guarded in the same way.
+// Classes for Qwix: those by which submodules get paths. All caches are bounded and belong
+// to the process; they hold classes and functions weakly, other arguments strongly until
+// they are cleared. All functions need the GIL.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -13,7 +15,8 @@ namespace nnx_wrappers {
 
 // {'plans': {'size', 'hits', 'misses', 'not_planned': {reason: recipes},
 //            'rebuilt': {what had changed: plans made anew}},
-//  'shape_checks': {'size', 'hits', 'misses'}}, counted since the last clear_caches.
+//  'shape_checks': {'size', 'hits', 'misses'},
+//  'qwix_classes': {'size', 'hits', 'misses'}}, counted since the last clear_caches.
 nanobind::dict cache_info();
 
 // Forgets everything and sets the counts to zero.

@@ -8,8 +8,6 @@
 
 #include <nanobind/nanobind.h>
 
-#include <string>
-
 namespace nnx_wrappers {
 
 // The handle: it owns nothing, and every handle is the one installation.
@@ -20,16 +18,8 @@ class Installation {
   // call does what is left to do.
   void restore() const;
 
-  // Enters a `with` block. When the outermost block ends, it restores, if the
-  // installation was made for it: not if an earlier install() had made it.
-  void enter() const;
-  void exit() const;
-
   // {module: [names]} that are replaced now.
   nanobind::dict replaced() const;
-
-  // What is replaced, or that all is restored.
-  std::string repr() const;
 };
 
 // Replaces the names and returns the handle. Does what is left to do if it has been

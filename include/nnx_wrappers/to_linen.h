@@ -1,12 +1,14 @@
 // ToLinen: an NNX class used as a Linen module with init, apply and collections.
 //
-// The class users subclass is Python (nnx_wrappers.ToLinen, a flax.linen.Module);
-// `class ToLinen` below is its C++ face, and the functions of namespace to_linen
-// are the bodies of the Python methods. All need the GIL and run user code. A
-// Linen module is immutable; calls on one object may run in several threads.
+// The class that Python code subclasses is nnx_wrappers.ToLinen, a flax.linen.Module; this
+// is its C++ face. All functions need the GIL and run user code. A Linen module is
+// immutable; calls on one object may run in several threads. Arguments are borrowed for
+// the call, results are owned by the caller.
 #pragma once
 
 #include <nanobind/nanobind.h>
+
+#include <utility>
 
 namespace nnx_wrappers {
 
@@ -18,7 +20,11 @@ struct ToLinenOptions {
   nanobind::object name = nanobind::none();
 };
 
-// Owns a reference to one nnx_wrappers.ToLinen object.
+// Owns a reference to one nnx_wrappers.ToLinen object. A copy is the same object.
+//
+// Calls throw TypeError or AttributeError for a method that the class does not have,
+// ValueError for variables that contradict each other or the module, and what the NNX
+// module throws. Variables whose path the module does not have are a UserWarning.
 class ToLinen {
  public:
   // Wraps an NNX class (or another callable that makes an NNX module). Throws
@@ -27,62 +33,38 @@ class ToLinen {
                    const nanobind::dict& kwargs = nanobind::dict(),
                    const ToLinenOptions& options = {});
 
+  // Takes an object that is an nnx_wrappers.ToLinen already, or of a subclass (such as
+  // those that to_linen_class makes). Throws TypeError for anything else, Flax's own
+  // ToLinen included.
+  static ToLinen from(nanobind::handle object);
+
+  // linen.Module.init(rngs, *args, **kwargs): the variables. `rngs` is a key or a dict of
+  // keys; `kwargs` may hold mutable and nnx_method as in Python.
+  nanobind::object init(nanobind::handle rngs, const nanobind::tuple& args,
+                        const nanobind::dict& kwargs = nanobind::dict()) const;
+
   // linen.Module.init_with_output(rngs, *args, **kwargs): (output, variables).
   nanobind::tuple init_with_output(nanobind::handle rngs, const nanobind::tuple& args,
                                    const nanobind::dict& kwargs = nanobind::dict()) const;
 
-  // linen.Module.apply(variables, *args, **kwargs); `kwargs` may hold rngs, mutable,
-  // nnx_method as in Python.
+  // linen.Module.apply(variables, *args, **kwargs): the output, or (output, updates) where
+  // `mutable` is given; `kwargs` may hold rngs, mutable and nnx_method as in Python.
   nanobind::object apply(nanobind::handle variables, const nanobind::tuple& args,
                          const nanobind::dict& kwargs = nanobind::dict()) const;
+
+  // apply() with positional arguments: anything that nanobind can cast to Python. Throws
+  // std::bad_cast for what it cannot (nanobind/stl/string.h is for std::string, and so on).
+  template <typename... Args>
+  nanobind::object operator()(nanobind::handle variables, Args&&... args) const {
+    return apply(variables, nanobind::make_tuple(std::forward<Args>(args)...));
+  }
 
   // The Python object.
   const nanobind::object& object() const { return object_; }
 
  private:
+  ToLinen() = default;
   nanobind::object object_;
 };
-
-namespace to_linen {
-
-// ToLinen.__post_init__'s check of the field nnx_class. Throws TypeError.
-void check_class(nanobind::handle nnx_class);
-
-// True if Linen need not look at the value of a field when it binds `self`: it is there
-// already, with no Linen module to adopt in it and no container to freeze.
-bool is_inert(nanobind::handle self, nanobind::handle name, nanobind::handle value);
-
-// What ToLinen.clone hands to Linen as _deep_clone: `asked`, or False where no field
-// and no update has a Linen module in it.
-nanobind::object deep_clone(nanobind::handle self, nanobind::handle asked,
-                            const nanobind::dict& updates);
-
-// ToLinen.__call__: makes the NNX module, loads the variables of the scope into it,
-// runs the method and stores what the mutable collections of the scope take.
-// Throws TypeError/AttributeError for a method that the class does not have,
-// ValueError for variables that contradict each other; warns for variables whose
-// path the module does not have, and builds the modules that are missing.
-nanobind::object call(nanobind::handle self, nanobind::handle nnx_method,
-                      const nanobind::tuple& args, const nanobind::dict& kwargs);
-
-// A missing attribute: an entry of the field kwargs, or a method of the NNX class
-// bound to this object; an invalid object if it is neither.
-nanobind::object attribute(nanobind::handle self, nanobind::handle name);
-
-// Stores the state of an NNX module into the mutable collections of the scope.
-void update_variables(nanobind::handle self, nanobind::handle nnx_module);
-
-// The keyword arguments of ToLinen.__init__ for a class that to_linen_class made:
-// what the caller gave (None: not given) over what the class fixed.
-nanobind::dict partial_fields(const nanobind::dict& fixed, const nanobind::dict& given);
-
-// The name of the class that to_linen_class makes: "<Name>ToLinen".
-nanobind::str class_name(nanobind::handle nnx_class);
-
-// A stream of the Rngs that ToLinen gives to a constructor in `init`: the stream
-// itself, 'default', or (Linen's own rule) 'params'. Throws `error_type`.
-nanobind::object stream(nanobind::handle rngs, nanobind::handle name, nanobind::handle error_type);
-
-}  // namespace to_linen
 
 }  // namespace nnx_wrappers

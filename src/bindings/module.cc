@@ -5,7 +5,13 @@
 
 #include "bindings/docs.h"
 #include "bindings/signatures.h"
+#include "bridge/compat/decoder_layers.h"
+#include "bridge/compat/functional.h"
+#include "bridge/compat/installation.h"
+#include "bridge/convert/nnx_meta.h"
 #include "bridge/rng/lazy_keys.h"
+#include "bridge/to_linen/python_methods.h"
+#include "bridge/to_nnx/python_methods.h"
 #include "bridge/to_nnx/shape_check.h"
 #include "nnx_wrappers/nnx_wrappers.h"
 #include "py/object.h"
@@ -15,11 +21,13 @@
 
 namespace nb = nanobind;
 namespace nw = nnx_wrappers;
+namespace to_linen = nw::bridge::to_linen;
+namespace to_nnx = nw::bridge::to_nnx;
 
 namespace {
 
 nb::object attribute_or_none(nb::handle self, nb::handle name) {
-  nb::object found = nw::to_linen::attribute(self, name);
+  nb::object found = to_linen::attribute(self, name);
   return found.is_valid() ? nb::make_tuple(found) : nb::make_tuple();
 }
 
@@ -61,9 +69,9 @@ void bind_functions(nb::module_& m) {
   m.def("is_linen_initializing", &nw::is_linen_initializing, docs::kIsLinenInitializing);
   m.def("linen_rngs_dict", &nw::linen_rngs_dict, nb::arg("linen_module").none(),
         nb::arg("add_default") = false, nb::sig(signatures::kLinenRngsDict), docs::kLinenRngsDict);
-  m.def("with_partitioning", &nw::with_partitioning, nb::arg("fn").none(), nb::arg("names").none(),
-        nb::arg("mesh") = nb::none(), nb::sig(signatures::kWithPartitioning),
-        docs::kWithPartitioning);
+  m.def("with_partitioning", &nw::bridge::with_partitioning, nb::arg("fn").none(),
+        nb::arg("names").none(), nb::arg("mesh") = nb::none(),
+        nb::sig(signatures::kWithPartitioning), docs::kWithPartitioning);
   m.def("cache_info", &nw::cache_info, nb::sig(signatures::kCacheInfo), docs::kCacheInfo);
   m.def("clear_caches", &nw::clear_caches, docs::kClearCaches);
   m.def(
@@ -76,9 +84,9 @@ void bind_installation(nb::module_& m) {
   m.def(
       "installation_replaced", [] { return nw::Installation().replaced(); },
       nb::sig(signatures::kInstallationReplaced));
-  m.def("installation_enter", [] { nw::Installation().enter(); });
-  m.def("installation_exit", [] { nw::Installation().exit(); });
-  m.def("installation_repr", [] { return nw::Installation().repr(); });
+  m.def("installation_enter", &nw::bridge::enter_installation);
+  m.def("installation_exit", &nw::bridge::exit_installation);
+  m.def("installation_repr", &nw::bridge::installation_repr);
   m.def(
       "install",
       [] {
@@ -107,50 +115,50 @@ void bind_shells(nb::module_& m) {
   m.def(
       "not_initialized_error", [] { return nb::borrow(nw::not_initialized_error()); },
       nb::sig(signatures::kNotInitializedError));
-  m.def("to_nnx_init", &nw::to_nnx::initialize, nb::arg("self"), nb::arg("module").none(),
+  m.def("to_nnx_init", &to_nnx::initialize, nb::arg("self"), nb::arg("module").none(),
         nb::arg("rngs").none(), nb::sig(signatures::kToNnxInit));
   m.def(
       "to_nnx_call",
       [](nb::handle self, const nb::tuple& args, const nb::dict& kwargs, nb::object rngs,
          nb::object method, nb::object mutable_) {
-        return nw::to_nnx::call(self, args, kwargs,
-                                {std::move(rngs), std::move(method), std::move(mutable_)});
+        return to_nnx::call(self, args, kwargs,
+                            {std::move(rngs), std::move(method), std::move(mutable_)});
       },
       nb::arg("self"), nb::arg("args"), nb::arg("kwargs"), nb::arg("rngs").none(),
       nb::arg("method").none(), nb::arg("mutable").none(), nb::sig(signatures::kToNnxCall));
-  m.def("to_nnx_attribute", &nw::to_nnx::attribute, nb::arg("self"), nb::arg("name"),
+  m.def("to_nnx_attribute", &to_nnx::attribute, nb::arg("self"), nb::arg("name"),
         nb::sig(signatures::kToNnxAttribute));
-  m.def("to_nnx_attribute_value", &nw::to_nnx::attribute_value, nb::arg("value").none(),
+  m.def("to_nnx_attribute_value", &to_nnx::attribute_value, nb::arg("value").none(),
         nb::sig(signatures::kToNnxAttributeValue));
-  m.def("to_nnx_release_rngs", &nw::to_nnx::release_rngs, nb::arg("self"),
+  m.def("to_nnx_release_rngs", &to_nnx::release_rngs, nb::arg("self"),
         nb::sig(signatures::kToNnxReleaseRngs));
-  m.def("to_nnx_get_layers", &nw::to_nnx::get_layers, nb::arg("self"),
+  m.def("to_nnx_get_layers", &nw::bridge::decoder_layers, nb::arg("self"),
         nb::sig(signatures::kToNnxGetLayers));
 
-  m.def("to_linen_check_class", &nw::to_linen::check_class, nb::arg("nnx_class").none(),
+  m.def("to_linen_check_class", &to_linen::check_class, nb::arg("nnx_class").none(),
         nb::sig(signatures::kToLinenCheckClass));
-  m.def("to_linen_is_inert", &nw::to_linen::is_inert, nb::arg("self"), nb::arg("name"),
+  m.def("to_linen_is_inert", &to_linen::is_inert, nb::arg("self"), nb::arg("name"),
         nb::arg("value").none(), nb::sig(signatures::kToLinenIsInert));
-  m.def("to_linen_deep_clone", &nw::to_linen::deep_clone, nb::arg("self"), nb::arg("asked").none(),
+  m.def("to_linen_deep_clone", &to_linen::deep_clone, nb::arg("self"), nb::arg("asked").none(),
         nb::arg("updates"), nb::sig(signatures::kToLinenDeepClone));
-  m.def("to_linen_call", &nw::to_linen::call, nb::arg("self"), nb::arg("nnx_method").none(),
+  m.def("to_linen_call", &to_linen::call, nb::arg("self"), nb::arg("nnx_method").none(),
         nb::arg("args"), nb::arg("kwargs"), nb::sig(signatures::kToLinenCall));
   m.def("to_linen_attribute", &attribute_or_none, nb::arg("self"), nb::arg("name"),
         nb::sig(signatures::kToLinenAttribute));
-  m.def("to_linen_update_variables", &nw::to_linen::update_variables, nb::arg("self"),
+  m.def("to_linen_update_variables", &to_linen::update_variables, nb::arg("self"),
         nb::arg("module"), nb::sig(signatures::kToLinenUpdateVariables));
-  m.def("to_linen_partial_fields", &nw::to_linen::partial_fields, nb::arg("fixed"),
-        nb::arg("given"), nb::sig(signatures::kToLinenPartialFields));
-  m.def("to_linen_class_name", &nw::to_linen::class_name, nb::arg("nnx_class").none(),
+  m.def("to_linen_partial_fields", &to_linen::partial_fields, nb::arg("fixed"), nb::arg("given"),
+        nb::sig(signatures::kToLinenPartialFields));
+  m.def("to_linen_class_name", &to_linen::class_name, nb::arg("nnx_class").none(),
         nb::sig(signatures::kToLinenClassName));
-  m.def("to_linen_stream", &nw::to_linen::stream, nb::arg("rngs"), nb::arg("name"),
+  m.def("to_linen_stream", &to_linen::stream, nb::arg("rngs"), nb::arg("name"),
         nb::arg("error_type"), nb::sig(signatures::kToLinenStream));
 
-  m.def("nnx_meta_add_axis", &nw::nnx_meta_add_axis, nb::arg("box"), nb::arg("index"),
+  m.def("nnx_meta_add_axis", &nw::bridge::nnx_meta_add_axis, nb::arg("box"), nb::arg("index"),
         nb::arg("params").none(), nb::sig(signatures::kNnxMetaAddAxis));
-  m.def("nnx_meta_remove_axis", &nw::nnx_meta_remove_axis, nb::arg("box"), nb::arg("index"),
+  m.def("nnx_meta_remove_axis", &nw::bridge::nnx_meta_remove_axis, nb::arg("box"), nb::arg("index"),
         nb::arg("params").none(), nb::sig(signatures::kNnxMetaRemoveAxis));
-  m.def("nnx_meta_to_variable", &nw::nnx_meta_to_variable, nb::arg("box"),
+  m.def("nnx_meta_to_variable", &nw::bridge::nnx_meta_to_variable, nb::arg("box"),
         nb::sig(signatures::kNnxMetaToVariable));
 
   m.def("checked_param", &nw::bridge::checked_param, nb::arg("scope"), nb::arg("name"),
@@ -165,9 +173,9 @@ void bind_shells(nb::module_& m) {
         nb::arg("prefix"), nb::arg("reuse"), nb::sig(signatures::kScopePushed));
   m.def("scope_rngs", &nw::bridge::scope_rngs, nb::arg("scope"), nb::sig(signatures::kScopeRngs));
 
-  m.def("functional_init", &nw::functional_init, nb::arg("self"), nb::arg("rngs").none(),
+  m.def("functional_init", &nw::bridge::functional_init, nb::arg("self"), nb::arg("rngs").none(),
         nb::sig(signatures::kFunctionalInit));
-  m.def("functional_apply", &nw::functional_apply, nb::arg("self"), nb::arg("states"),
+  m.def("functional_apply", &nw::bridge::functional_apply, nb::arg("self"), nb::arg("states"),
         nb::sig(signatures::kFunctionalApply));
 }
 

@@ -4,6 +4,10 @@
 #include <ostream>
 #include <string>
 
+#include "bridge/compat/functional.h"
+#include "bridge/convert/nnx_meta.h"
+#include "bridge/to_linen/python_methods.h"
+#include "bridge/to_nnx/python_methods.h"
 #include "nnx_wrappers/nnx_wrappers.h"
 #include "support.h"
 
@@ -128,7 +132,18 @@ constexpr auto kMistakes = std::to_array<Mistake>({
     {"ToNNXFromSomethingElse",
      [] { ToNNX::from(eval("nnx.Rngs(0)")); },
      "TypeError",
-     {"ToNNX::from", "an nnx_wrappers.ToNNX", "an instance of Rngs", "ToNNX(linen_module"}},
+     {"ToNNX::from", "an nnx_wrappers.ToNNX", "an instance of flax.nnx.rnglib.Rngs",
+      "ToNNX(linen_module"}},
+    {"ToNNXFromFlaxsOwn",
+     [] { ToNNX::from(eval("nnx.bridge.ToNNX(linen.Dense(2), rngs=nnx.Rngs(0))")); },
+     "TypeError",
+     {"ToNNX::from", "an nnx_wrappers.ToNNX", "an instance of flax.nnx.bridge.wrappers.ToNNX",
+      "ToNNX(linen_module"}},
+    {"ToLinenFromFlaxsOwn",
+     [] { ToLinen::from(eval("nnx.bridge.ToLinen(nnx.Linear, args=(2, 3))")); },
+     "TypeError",
+     {"ToLinen::from", "an nnx_wrappers.ToLinen", "an instance of flax.nnx.bridge.wrappers.ToLinen",
+      "ToLinen(nnx_class"}},
     {"ToNNXBeforeLazyInit",
      [] { ToNNX(eval("linen.Dense(2)"), nb::none()).call(nb::make_tuple(x())); },
      "__import__('flax').errors.ScopeParamNotFoundError",
@@ -138,7 +153,9 @@ constexpr auto kMistakes = std::to_array<Mistake>({
      "__import__('flax').errors.InvalidRngError",
      {"params", "ToNNX(module, rngs=nnx.Rngs(0))"}},
     {"ToNNXHasNoSuchAttribute",
-     [] { to_nnx::attribute(eval("nnx_wrappers.ToNNX(linen.Dense(2))"), nb::str("nothing")); },
+     [] {
+       bridge::to_nnx::attribute(eval("nnx_wrappers.ToNNX(linen.Dense(2))"), nb::str("nothing"));
+     },
      "AttributeError",
      {"ToNNX", "nothing", "Dense", "lazy_init"}},
     {"ToLinenOfAnInstance",
@@ -166,27 +183,29 @@ constexpr auto kMistakes = std::to_array<Mistake>({
      "TypeError",
      {"ToLinen", "an NNX module", "an instance of object", "Return the module"}},
     {"ClassNameOfANamelessCallable",
-     [] { to_linen::class_name(odd()); },
+     [] { bridge::to_linen::class_name(odd()); },
      "TypeError",
      {"to_linen_class", "an NNX class", "an instance of object", "nnx.Linear"}},
     {"AxisParamsAreNoMapping",
-     [] { nnx_meta_add_axis(eval("nnx_wrappers.NNXMeta(nnx.Param, 1, {})"), 0, odd()); },
+     [] { bridge::nnx_meta_add_axis(eval("nnx_wrappers.NNXMeta(nnx.Param, 1, {})"), 0, odd()); },
      "TypeError",
      {"NNXMeta.add_axis", "a mapping", "an instance of object", "metadata_params"}},
     {"AxisHasAnotherName",
      [] {
-       nnx_meta_remove_axis(
+       bridge::nnx_meta_remove_axis(
            eval("nnx_wrappers.NNXMeta(nnx.Param, jnp.ones((1, 2)), {'out_sharding': ('a', 'b')})"),
            0, eval("{'partition_name': 'layers'}"));
      },
      "ValueError",
      {"NNXMeta.remove_axis", "'layers' at index 0", "'a'", "metadata_params"}},
     {"FunctionalBeforeInit",
-     [] { functional_apply(eval("nnx_wrappers.functional(nnx.Linear)(2, 3)"), nb::tuple()); },
+     [] {
+       bridge::functional_apply(eval("nnx_wrappers.functional(nnx.Linear)(2, 3)"), nb::tuple());
+     },
      "ValueError",
      {"Functional.apply", "initialized", "without a graphdef", "init(rngs=...)"}},
     {"PartitioningOfNoInitializer",
-     [] { with_partitioning(odd(), nb::tuple(), nb::none()); },
+     [] { bridge::with_partitioning(odd(), nb::tuple(), nb::none()); },
      "TypeError",
      {"with_partitioning", "an initializer", "an instance of object", "lecun_normal"}},
 });

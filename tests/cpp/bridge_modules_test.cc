@@ -1,6 +1,11 @@
 // ToNNX, ToLinen and what belongs to them, called from C++ and held against flax.nnx.bridge.
 #include <type_traits>
 
+#include "bridge/compat/decoder_layers.h"
+#include "bridge/compat/functional.h"
+#include "bridge/convert/nnx_meta.h"
+#include "bridge/to_linen/python_methods.h"
+#include "bridge/to_nnx/python_methods.h"
 #include "nnx_wrappers/nnx_wrappers.h"
 #include "support.h"
 
@@ -110,32 +115,51 @@ TEST(BridgeToNNX, NeedsNothingButTheLinenModule) {
 TEST(BridgeToNNX, TakesAnObjectThatIsOneAlready) {
   const nb::object object = eval("nnx_wrappers.ToNNX(linen.Dense(2))");
   EXPECT_TRUE(ToNNX::from(object).object().is(object));
+  const nb::object of_a_subclass =
+      eval("type('Mine', (nnx_wrappers.ToNNX,), {})(linen.Dense(2), rngs=nnx.Rngs(0))");
+  ToNNX model = ToNNX::from(of_a_subclass);
+  const nb::object x = eval("jnp.ones((1, 3))");
+  const nb::object y = model.lazy_init(nb::make_tuple(x)).call(nb::make_tuple(x));
+  EXPECT_TRUE(same_bits(y, of_a_subclass(x)));
+}
+
+TEST(BridgeToNNX, IsCalledWithWhatCanBeCastToPython) {
+  const nb::object scale = run(R"(
+    class Scale(linen.Module):
+      def __call__(self, x, factor, text):
+        return x * factor, text
+    result = Scale()
+  )");
+  const ToNNX model(scale);
+  const nb::object out = model(eval("jnp.ones(2)"), 3, std::string("as it is"));
+  EXPECT_TRUE(same_bits(out[0], eval("jnp.full(2, 3.0)")));
+  EXPECT_EQ(show(out[1]), "'as it is'");
 }
 
 TEST(BridgeToNNX, MethodsOfTheLinenClassAreAttributes) {
   const nb::object model = eval("nnx_wrappers.ToNNX(linen.Embed(5, 2), rngs=nnx.Rngs(0))");
   model.attr("lazy_init")(eval("jnp.arange(3)"));
-  const nb::object attend = to_nnx::attribute(model, nb::str("attend"));
+  const nb::object attend = bridge::to_nnx::attribute(model, nb::str("attend"));
   EXPECT_TRUE(attend.attr("__self__").is(model));
   const nb::object query = eval("jnp.ones((1, 2))");
   const nb::object native = eval("lambda v, q: linen.Embed(5, 2).apply(v, q, method='attend')");
-  EXPECT_TRUE(same_bits(attend(query), native(to_nnx::variables(model), query)));
+  EXPECT_TRUE(same_bits(attend(query), native(bridge::to_nnx::variables(model), query)));
 }
 
 TEST(BridgeToNNX, ReleasedRngsAreNoState) {
   const nb::object model = eval("nnx_wrappers.ToNNX(linen.Dense(2), rngs=nnx.Rngs(0))");
   ASSERT_GT(nb::len(eval("nnx.state")(model)), 0);
-  to_nnx::release_rngs(model);
+  bridge::to_nnx::release_rngs(model);
   EXPECT_EQ(nb::len(eval("nnx.state")(model)), 0);
 }
 
 TEST(BridgeToNNX, ContainersWithDataAreMarked) {
   const nb::object plain = eval("[1, 2]");
-  EXPECT_TRUE(to_nnx::attribute_value(plain).is(plain));
+  EXPECT_TRUE(bridge::to_nnx::attribute_value(plain).is(plain));
   const nb::object data = eval("[jnp.ones(1)]");
   const nb::object module = eval("nnx.Module()");
   EXPECT_TRUE(error_of([&] { nb::setattr(module, "data", data); }).is_a(PyExc_ValueError));
-  nb::setattr(module, "data", to_nnx::attribute_value(data));
+  nb::setattr(module, "data", bridge::to_nnx::attribute_value(data));
   EXPECT_TRUE(module.attr("data").is(data));
 }
 
@@ -147,7 +171,7 @@ TEST(BridgeToNNX, LayersComeInExecutionOrderOnce) {
     model.layers = model.layers_0
     result = model
   )");
-  const nb::list layers = to_nnx::get_layers(model);
+  const nb::list layers = bridge::decoder_layers(model);
   const nb::object expected =
       eval("lambda m: [m.dense_layers_0, m.moe_layers, m.layers, m.layers_1]")(model);
   ASSERT_EQ(layers.size(), nb::len(expected));
@@ -167,6 +191,27 @@ TEST(BridgeToLinen, ComputesWhatFlaxsBridgeComputes) {
   const nb::tuple made = model.init_with_output(key, nb::make_tuple(x));
   EXPECT_TRUE(same_bits(made, oracle.attr("init_with_output")(key, x)));
   EXPECT_TRUE(same_bits(model.apply(made[1], nb::make_tuple(x)), oracle.attr("apply")(made[1], x)));
+  EXPECT_TRUE(same_bits(model.init(key, nb::make_tuple(x)), oracle.attr("init")(key, x)));
+  EXPECT_TRUE(same_bits(model(made[1], x), oracle.attr("apply")(made[1], x)));
+}
+
+TEST(BridgeToLinen, TakesAnObjectThatIsOneAlready) {
+  const nb::object object = eval("nnx_wrappers.to_linen_class(nnx.Linear)(args=(3, 4))");
+  const ToLinen model = ToLinen::from(object);
+  EXPECT_TRUE(model.object().is(object));
+  const nb::object x = eval("jnp.ones((2, 3))");
+  const nb::object key = eval("jax.random.key(0)");
+  EXPECT_TRUE(same_bits(model.init(key, nb::make_tuple(x)), object.attr("init")(key, x)));
+}
+
+TEST(BridgeToLinen, InitTakesTheMethodByName) {
+  const ToLinen model(eval("nnx.Embed"), nb::make_tuple(5, 2));
+  nb::dict kwargs;
+  kwargs["nnx_method"] = "attend";
+  const nb::object made =
+      model.init(eval("jax.random.key(0)"), nb::make_tuple(eval("jnp.ones((1, 2))")), kwargs);
+  EXPECT_EQ(show(eval("lambda v: jax.tree.map(jnp.shape, v)")(made)),
+            "{'params': {'embedding': (5, 2)}}");
 }
 
 TEST(BridgeToLinen, TakesItsOptions) {
@@ -212,57 +257,57 @@ TEST(BridgeToLinen, PartialFieldsKeepWhatTheClassFixed) {
       nb::cast<nb::dict>(eval("{'args': (), 'skip_rng': True, 'kwargs': {'a': 1}}"));
   const nb::dict given =
       nb::cast<nb::dict>(eval("{'args': (1,), 'skip_rng': None, 'kwargs': {'b': 2}}"));
-  const nb::dict fields = to_linen::partial_fields(fixed, given);
+  const nb::dict fields = bridge::to_linen::partial_fields(fixed, given);
   EXPECT_TRUE(fields.equal(
       eval("{'args': (1,), 'skip_rng': True, 'kwargs': FrozenDict({'a': 1, 'b': 2})}")))
       << show(fields);
   EXPECT_EQ(show(fixed), "{'args': (), 'skip_rng': True, 'kwargs': {'a': 1}}");
-  EXPECT_EQ(show(to_linen::class_name(eval("functools.partial(nnx.Linear, 3)"))),
+  EXPECT_EQ(show(bridge::to_linen::class_name(eval("functools.partial(nnx.Linear, 3)"))),
             "'LinearToLinen'");
 }
 
 TEST(BridgeToLinen, StreamsFallBackAsLinensDo) {
   const nb::object rngs = eval("nnx.Rngs(params=0, dropout=1)");
   const nb::handle error = PyExc_KeyError;
-  EXPECT_TRUE(to_linen::stream(rngs, nb::str("dropout"), error).is(rngs.attr("dropout")));
-  EXPECT_TRUE(to_linen::stream(rngs, nb::str("noise"), error).is(rngs.attr("params")));
+  EXPECT_TRUE(bridge::to_linen::stream(rngs, nb::str("dropout"), error).is(rngs.attr("dropout")));
+  EXPECT_TRUE(bridge::to_linen::stream(rngs, nb::str("noise"), error).is(rngs.attr("params")));
   const nb::object with_default = eval("nnx.Rngs(0, params=1)");
-  EXPECT_TRUE(
-      to_linen::stream(with_default, nb::str("noise"), error).is(with_default.attr("default")));
+  EXPECT_TRUE(bridge::to_linen::stream(with_default, nb::str("noise"), error)
+                  .is(with_default.attr("default")));
   EXPECT_TRUE(error_of([&] {
-                to_linen::stream(eval("nnx.Rngs(dropout=1)"), nb::str("noise"), error);
+                bridge::to_linen::stream(eval("nnx.Rngs(dropout=1)"), nb::str("noise"), error);
               }).is_a(PyExc_KeyError));
 }
 
-// --- nnx_meta.h, functional.h
+// --- the methods of NNXMeta and Functional
 
 TEST(BridgeNnxMeta, AxesComeAndGoInTheShardingNames) {
   const nb::object box =
       eval("nnx_wrappers.NNXMeta(nnx.Param, jnp.ones((2, 3)), {'out_sharding': ('in', 'out')})");
   const nb::object params = eval("{linen.PARTITION_NAME: 'layers'}");
-  const nb::object added = nnx_meta_add_axis(box, 1, params);
+  const nb::object added = bridge::nnx_meta_add_axis(box, 1, params);
   EXPECT_EQ(show(added.attr("metadata")["out_sharding"]), "('in', 'layers', 'out')");
-  const nb::object removed = nnx_meta_remove_axis(added, 1, params);
+  const nb::object removed = bridge::nnx_meta_remove_axis(added, 1, params);
   EXPECT_EQ(account(removed), account(box));
-  EXPECT_EQ(account(nnx_meta_to_variable(box)), account(box.attr("to_nnx_variable")()));
-  EXPECT_EQ(show(nnx_meta_add_axis(box, -1, eval("{}")).attr("metadata")["out_sharding"]),
+  EXPECT_EQ(account(bridge::nnx_meta_to_variable(box)), account(box.attr("to_nnx_variable")()));
+  EXPECT_EQ(show(bridge::nnx_meta_add_axis(box, -1, eval("{}")).attr("metadata")["out_sharding"]),
             "('in', 'out', None)");
 }
 
 TEST(BridgeFunctional, IsAPairOfPureFunctions) {
   const nb::object ours = eval("nnx_wrappers.functional(nnx.Linear)(2, 3)");
   const nb::object oracle = eval("nnx.bridge.functional(nnx.Linear)(2, 3)");
-  const nb::object state = functional_init(ours, eval("nnx.Rngs(0)"));
+  const nb::object state = bridge::functional_init(ours, eval("nnx.Rngs(0)"));
   const nb::object expected = oracle.attr("init")(nb::arg("rngs") = eval("nnx.Rngs(0)"));
   EXPECT_TRUE(same_bits(state, expected));
   const nb::object x = eval("jnp.ones((1, 2))");
-  EXPECT_TRUE(same_bits(functional_apply(ours, nb::make_tuple(state))(x)[nb::int_(0)],
+  EXPECT_TRUE(same_bits(bridge::functional_apply(ours, nb::make_tuple(state))(x)[nb::int_(0)],
                         oracle.attr("apply")(expected)(x)[nb::int_(0)]));
 }
 
 TEST(BridgeFunctional, PartitioningBecomesALinenBox) {
-  const nb::object init =
-      with_partitioning(eval("nnx.initializers.ones_init()"), eval("('in', 'out')"), nb::none());
+  const nb::object init = bridge::with_partitioning(eval("nnx.initializers.ones_init()"),
+                                                    eval("('in', 'out')"), nb::none());
   const nb::object expected =
       eval("nnx.bridge.with_partitioning(nnx.initializers.ones_init(), ('in', 'out'))");
   const nb::object key = eval("jax.random.key(0)");

@@ -6,6 +6,10 @@
 #include <ostream>
 #include <tuple>
 
+#include "bridge/compat/decoder_layers.h"
+#include "bridge/compat/functional.h"
+#include "bridge/convert/nnx_meta.h"
+#include "bridge/to_nnx/python_methods.h"
 #include "graph/load.h"
 #include "graph/snapshot.h"
 #include "graph/state_tree.h"
@@ -130,15 +134,15 @@ constexpr auto kEntries = std::to_array<Entry>({
     {Runs::kFlax, "ToNNXCallThatFails", "_to_nnx",
      [](nb::handle a) {
        swallow([&] { ToNNX::from(a).call(nb::make_tuple("no array")); });
-       swallow([&] { to_nnx::attribute(a, nb::str("nothing")); });
+       swallow([&] { bridge::to_nnx::attribute(a, nb::str("nothing")); });
      }},
     {Runs::kFlax, "ToNNXMade", "linen.Dense(2)",
      [](nb::handle a) {
        ToNNX model(a, eval("nnx.Rngs(0)"));
        model.lazy_init(x());
-       to_nnx::attribute(model.object(), nb::str("param"));
-       to_nnx::release_rngs(model.object());
-       to_nnx::get_layers(model.object());
+       bridge::to_nnx::attribute(model.object(), nb::str("param"));
+       bridge::to_nnx::release_rngs(model.object());
+       bridge::decoder_layers(model.object());
      }},
     {Runs::kFlax, "ToLinenInitAndApply", "nnx.Linear",
      [](nb::handle a) {
@@ -154,16 +158,17 @@ constexpr auto kEntries = std::to_array<Entry>({
     {Runs::kOurs, "NnxMeta", "nnx_wrappers.NNXMeta(nnx.Param, _x, {'out_sharding': ('a', 'b')})",
      [](nb::handle a) {
        const nb::object params = eval("{'partition_name': 'layers'}");
-       nnx_meta_remove_axis(nnx_meta_add_axis(a, 0, params), 0, params);
-       nnx_meta_to_variable(a);
-       swallow([&] { nnx_meta_remove_axis(a, 0, params); });
+       bridge::nnx_meta_remove_axis(bridge::nnx_meta_add_axis(a, 0, params), 0, params);
+       bridge::nnx_meta_to_variable(a);
+       swallow([&] { bridge::nnx_meta_remove_axis(a, 0, params); });
      }},
     {Runs::kFlax, "Functional", "nnx.Linear",
      [](nb::handle a) {
        const nb::object pair = eval("nnx_wrappers.functional")(a)(2, 2);
-       const nb::object state = functional_init(pair, eval("nnx.Rngs(0)"));
-       functional_apply(pair, nb::make_tuple(state));
-       with_partitioning(eval("nnx.initializers.ones_init()"), nb::make_tuple("x"), nb::none());
+       const nb::object state = bridge::functional_init(pair, eval("nnx.Rngs(0)"));
+       bridge::functional_apply(pair, nb::make_tuple(state));
+       bridge::with_partitioning(eval("nnx.initializers.ones_init()"), nb::make_tuple("x"),
+                                 nb::none());
      }},
 });
 

@@ -1,12 +1,13 @@
+#include "bridge/compat/decoder_layers.h"
+
 #include <array>
 #include <string>
 #include <unordered_set>
 
-#include "nnx_wrappers/to_nnx.h"
 #include "py/containers.h"
 #include "py/object.h"
 
-namespace nnx_wrappers::to_nnx {
+namespace nnx_wrappers::bridge {
 
 namespace nb = nanobind;
 
@@ -32,7 +33,7 @@ constexpr std::array<const char*, 4> kFallbackPrefixes = {"dense_layers", "moe_l
 
 class Collector {
  public:
-  explicit Collector(nb::handle self) : self_(self) {}
+  explicit Collector(nb::handle to_nnx) : to_nnx_(to_nnx) {}
 
   void add(const nb::object& layer) {
     if (!layer.is_valid() || layer.is_none()) return;
@@ -57,7 +58,7 @@ class Collector {
 
   nb::list finish() {
     if (nb::len(layers_) != 0) return layers_;
-    for (const auto& [name, value] : py::dict_items(py::instance_dict(self_))) {
+    for (const auto& [name, value] : py::dict_items(py::instance_dict(to_nnx_))) {
       const std::string text = py::utf8(name);
       for (const char* prefix : kFallbackPrefixes) {
         if (text.starts_with(prefix)) add(value);
@@ -68,7 +69,7 @@ class Collector {
 
  private:
   nb::object get(const std::string& name) const {
-    return py::get_optional(self_, nb::str(name.c_str()));
+    return py::get_optional(to_nnx_, nb::str(name.c_str()));
   }
 
   static bool is_empty_remainder(nb::handle layer) {
@@ -76,17 +77,17 @@ class Collector {
     return !count.is_valid() || count.equal(nb::int_(0));
   }
 
-  nb::handle self_;
+  nb::handle to_nnx_;
   nb::list layers_;
   std::unordered_set<PyObject*> seen_;
 };
 
 }  // namespace
 
-nb::list get_layers(nb::handle self) {
-  Collector collector(self);
+nb::list decoder_layers(nb::handle to_nnx) {
+  Collector collector(to_nnx);
   for (const LayerName& entry : kLayerNames) collector.add_named(entry);
   return collector.finish();
 }
 
-}  // namespace nnx_wrappers::to_nnx
+}  // namespace nnx_wrappers::bridge

@@ -1,4 +1,4 @@
-#include "nnx_wrappers/functional.h"
+#include "bridge/compat/functional.h"
 
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
@@ -6,7 +6,7 @@
 #include "upstream/facade.h"
 #include "upstream/names.h"
 
-namespace nnx_wrappers {
+namespace nnx_wrappers::bridge {
 
 namespace nb = nanobind;
 
@@ -46,4 +46,4 @@ nb::object with_partitioning(nb::handle initializer, nb::handle names, nb::handl
   return py::call(f.with_partitioning, nb::make_tuple(initializer, names, mesh), metadata);
 }
 
-}  // namespace nnx_wrappers
+}  // namespace nnx_wrappers::bridge

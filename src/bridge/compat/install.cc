@@ -5,6 +5,7 @@
 #include <map>
 #include <vector>
 
+#include "bridge/compat/installation.h"
 #include "bridge/compat/module_patches.h"
 #include "py/containers.h"
 #include "py/object.h"
@@ -218,27 +219,31 @@ void Installation::restore() const {
   log("restored");
 }
 
-void Installation::enter() const {
+nb::dict Installation::replaced() const { return state().replacements.names(); }
+
+namespace bridge {
+
+void enter_installation() {
   State& s = state();
   if (s.depth++ == 0) s.owned = s.is_first;
 }
 
-void Installation::exit() const {
+void exit_installation() {
   State& s = state();
   if (s.depth == 0) return;
   --s.depth;
-  if (s.depth == 0 && s.owned) restore();
+  if (s.depth == 0 && s.owned) Installation().restore();
 }
 
-nb::dict Installation::replaced() const { return state().replacements.names(); }
-
-std::string Installation::repr() const {
+std::string installation_repr() {
   if (!state().active) return "<nnx_wrappers.install(): all restored>";
-  std::string text = "<nnx_wrappers.install(): in place of " + listed(replaced());
+  std::string text = "<nnx_wrappers.install(): in place of " + listed(Installation().replaced());
   if (!loaded(kMaxText.back()).is_valid()) {
     text += std::string("; ") + kMaxText.back() + " when it is imported";
   }
   return text + ">";
 }
+
+}  // namespace bridge
 
 }  // namespace nnx_wrappers

@@ -1,8 +1,8 @@
 #include "bridge/convert/leaf_converter.h"
 
+#include "bridge/convert/nnx_meta.h"
 #include "bridge/convert/variable_factory.h"
 #include "nnx_wrappers/errors.h"
-#include "nnx_wrappers/nnx_meta.h"
 #include "py/containers.h"
 #include "py/object.h"
 #include "upstream/array.h"

@@ -1,4 +1,4 @@
-#include "nnx_wrappers/nnx_meta.h"
+#include "bridge/convert/nnx_meta.h"
 
 #include <string>
 #include <utility>
@@ -11,7 +11,7 @@
 #include "upstream/names.h"
 #include "upstream/variable.h"
 
-namespace nnx_wrappers {
+namespace nnx_wrappers::bridge {
 
 namespace nb = nanobind;
 
@@ -85,9 +85,9 @@ nb::object changed_box(nb::handle box, long index, nb::handle params, Change cha
                       "Pass metadata_params={nn.PARTITION_NAME: 'axis'} to the transformation."});
   }
   nb::object axis_name = nb::none();
-  const nb::object variable = bridge::variable_from_metadata(
-      py::get(box, n.var_type), py::get(box, n.value), py::to_dict(py::get(box, n.metadata)),
-      bridge::Placement::kNever);
+  const nb::object variable =
+      variable_from_metadata(py::get(box, n.var_type), py::get(box, n.value),
+                             py::to_dict(py::get(box, n.metadata)), Placement::kNever);
   nb::dict metadata = upstream::metadata(variable);
   for (const auto& [key, value] : py::mapping_items(params)) {
     if (key.equal(n.partition_name)) {
@@ -131,8 +131,8 @@ nb::object nnx_meta_remove_axis(nb::handle box, long index, nb::handle params) {
 
 nb::object nnx_meta_to_variable(nb::handle box) {
   const upstream::Names& n = upstream::names();
-  return bridge::variable_from_metadata(py::get(box, n.var_type), py::get(box, n.value),
-                                        py::to_dict(py::get(box, n.metadata)));
+  return variable_from_metadata(py::get(box, n.var_type), py::get(box, n.value),
+                                py::to_dict(py::get(box, n.metadata)));
 }
 
-}  // namespace nnx_wrappers
+}  // namespace nnx_wrappers::bridge

@@ -5,7 +5,6 @@
 #include "bridge/convert/leaf_converter.h"
 #include "bridge/convert/leaf_for_call.h"
 #include "nnx_wrappers/errors.h"
-#include "nnx_wrappers/nnx_meta.h"
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/python_class.h"

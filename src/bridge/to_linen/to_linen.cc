@@ -14,6 +14,7 @@
 #include "bridge/report/usage.h"
 #include "bridge/to_linen/clone_arguments.h"
 #include "bridge/to_linen/load_variables.h"
+#include "bridge/to_linen/python_methods.h"
 #include "bridge/to_linen/qwix_paths.h"
 #include "bridge/to_linen/store_variables.h"
 #include "bridge/to_nnx/attributes.h"
@@ -141,7 +142,7 @@ void update(nb::handle self, nb::handle module) {
     return nb::handle(py::get(py::python_class("ToLinen", "nnx_wrappers._to_linen"), name).ptr());
   });
   if (py::get(self.type(), name).is(base)) {
-    to_linen::update_variables(self, module);
+    bridge::to_linen::update_variables(self, module);
   } else {
     py::get(self, name)(module);
   }
@@ -198,7 +199,7 @@ nb::object initialize(nb::handle self, nb::handle nnx_method, const nb::tuple& a
 
 }  // namespace
 
-namespace to_linen {
+namespace bridge::to_linen {
 
 void check_class(nb::handle nnx_class) {
   if (upstream::is_pytree(nnx_class)) {
@@ -320,7 +321,7 @@ nb::object stream(nb::handle rngs, nb::handle name, nb::handle error_type) {
   throw nb::python_error();
 }
 
-}  // namespace to_linen
+}  // namespace bridge::to_linen
 
 ToLinen::ToLinen(nb::handle nnx_class, const nb::tuple& args, const nb::dict& kwargs,
                  const ToLinenOptions& options) {
@@ -333,6 +334,21 @@ ToLinen::ToLinen(nb::handle nnx_class, const nb::tuple& args, const nb::dict& kw
   if (options.metadata_fn.is_valid()) fields[n.metadata_fn] = options.metadata_fn;
   if (!options.name.is_none()) fields[n.name] = options.name;
   object_ = py::call(py::python_class("ToLinen"), nb::make_tuple(nnx_class), fields);
+}
+
+ToLinen ToLinen::from(nb::handle object) {
+  if (!py::is_instance(object, py::python_class("ToLinen"))) {
+    raise_type_error({"ToLinen::from", "an nnx_wrappers.ToLinen",
+                      "an instance of " + py::full_name(object.type()),
+                      "Construct ToLinen(nnx_class, args, kwargs) of an NNX class."});
+  }
+  ToLinen wrapper;
+  wrapper.object_ = nb::borrow(object);
+  return wrapper;
+}
+
+nb::object ToLinen::init(nb::handle rngs, const nb::tuple& args, const nb::dict& kwargs) const {
+  return py::call(py::get(object_, upstream::names().init), py::prepended(rngs, args), kwargs);
 }
 
 nb::tuple ToLinen::init_with_output(nb::handle rngs, const nb::tuple& args,

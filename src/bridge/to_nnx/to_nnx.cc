@@ -9,6 +9,7 @@
 #include "bridge/rng/lazy_keys.h"
 #include "bridge/to_nnx/attributes.h"
 #include "bridge/to_nnx/linen_layout.h"
+#include "bridge/to_nnx/python_methods.h"
 #include "bridge/to_nnx/shape_check.h"
 #include "bridge/to_nnx/updates.h"
 #include "graph/snapshot.h"
@@ -211,7 +212,7 @@ nb::object run_linen(const Call& call, nb::handle rngs, bool initializes_again,
 
 }  // namespace
 
-namespace to_nnx {
+namespace bridge::to_nnx {
 
 void initialize(nb::handle self, nb::handle linen_module, nb::handle rngs) {
   require_linen_module(linen_module);
@@ -311,7 +312,7 @@ nb::object attribute_value(nb::handle value) {
 
 void release_rngs(nb::handle self) { py::set(self, upstream::names().to_nnx_rngs, nb::none()); }
 
-}  // namespace to_nnx
+}  // namespace bridge::to_nnx
 
 nb::handle not_initialized_error() { return upstream::facade().not_initialized_error; }
 
@@ -319,9 +320,10 @@ ToNNX::ToNNX(nb::handle linen_module, nb::handle rngs)
     : object_(py::python_class("ToNNX")(linen_module, nb::arg("rngs") = rngs)) {}
 
 ToNNX ToNNX::from(nb::handle object) {
-  if (!bridge::is_to_nnx(object)) {
-    raise_type_error({"ToNNX::from", "an nnx_wrappers.ToNNX", py::describe(object),
-                      "Construct ToNNX(linen_module, rngs) instead."});
+  if (!py::is_instance(object, py::python_class("ToNNX"))) {
+    raise_type_error({"ToNNX::from", "an nnx_wrappers.ToNNX",
+                      "an instance of " + py::full_name(object.type()),
+                      "Construct ToNNX(linen_module, rngs) of a Linen module."});
   }
   ToNNX wrapper;
   wrapper.object_ = nb::borrow(object);
@@ -335,9 +337,9 @@ ToNNX& ToNNX::lazy_init(const nb::tuple& args, const nb::dict& kwargs) {
 
 nb::object ToNNX::call(const nb::tuple& args, const nb::dict& kwargs,
                        const ToNNXCall& options) const {
-  return to_nnx::call(object_, args, kwargs, options);
+  return bridge::to_nnx::call(object_, args, kwargs, options);
 }
 
-nb::dict ToNNX::variables() const { return to_nnx::variables(object_); }
+nb::dict ToNNX::variables() const { return bridge::to_nnx::variables(object_); }
 
 }  // namespace nnx_wrappers

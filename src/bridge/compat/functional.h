@@ -1,9 +1,10 @@
-// functional/Functional: an NNX class as a pair of pure functions. Needs the GIL.
+// The bodies of the methods of the Python class nnx_wrappers.Functional, an NNX class as a
+// pair of pure functions, and of with_partitioning. All need the GIL.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
-namespace nnx_wrappers {
+namespace nnx_wrappers::bridge {
 
 // Functional.init: constructs the module (with `rngs` unless it is None), remembers
 // its graphdef in `self` and returns its State.
@@ -17,4 +18,4 @@ nanobind::object functional_apply(nanobind::handle self, const nanobind::tuple& 
 nanobind::object with_partitioning(nanobind::handle initializer, nanobind::handle names,
                                    nanobind::handle mesh);
 
-}  // namespace nnx_wrappers
+}  // namespace nnx_wrappers::bridge

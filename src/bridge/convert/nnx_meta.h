@@ -1,13 +1,12 @@
-// NNXMeta: the Linen box that keeps what an nnx.Variable says about its value.
-//
-// The class itself is Python (nnx_wrappers.NNXMeta, a subclass of Flax's); these
-// are its methods. All need the GIL, borrow arguments, return owned objects, and
-// leave the box they are given as it is.
+// The bodies of the methods of the Python class nnx_wrappers.NNXMeta (a subclass of
+// Flax's): the Linen box that keeps what an nnx.Variable says about its value. All need
+// the GIL, borrow arguments, return owned objects, and leave the box they are given as
+// it is.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
-namespace nnx_wrappers {
+namespace nnx_wrappers::bridge {
 
 // The box after a transformation added an axis at `index`: the sharding names and
 // every tuple named in `params` gain an entry, then on_add_axis hooks run.
@@ -22,4 +21,4 @@ nanobind::object nnx_meta_remove_axis(nanobind::handle box, long index, nanobind
 // The Variable that the box describes: its type, value and metadata.
 nanobind::object nnx_meta_to_variable(nanobind::handle box);
 
-}  // namespace nnx_wrappers
+}  // namespace nnx_wrappers::bridge
