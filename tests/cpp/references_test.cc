@@ -52,7 +52,7 @@ struct Entry {
 
 void PrintTo(const Entry& entry, std::ostream* out) { *out << entry.name; }
 
-nb::tuple x() { return nb::make_tuple(eval("_x")); }
+nb::tuple inputs() { return nb::make_tuple(eval("_x")); }
 
 void swallow(const std::function<void()>& call) { EXPECT_TRUE(error_of(call).type.is_valid()); }
 
@@ -122,13 +122,13 @@ constexpr auto kEntries = std::to_array<Entry>({
     {Runs::kOurs, "CollectionsInConflict", "{'params': {'a': _x}, 'cache': {'a': {'b': _x}}}",
      [](nb::handle a) { swallow([&] { linen_vars_to_nnx_attrs(a); }); }},
     {Runs::kFlax, "Rngs", "nnx.Rngs(0, dropout=1)", [](nb::handle a) { nnx_rngs_to_linen(a); }},
-    {Runs::kFlax, "LazyInit", "_to_nnx", [](nb::handle a) { lazy_init(a, x(), nb::dict()); }},
+    {Runs::kFlax, "LazyInit", "_to_nnx", [](nb::handle a) { lazy_init(a, inputs(), nb::dict()); }},
     {Runs::kFlax, "LazyInitThatFails", "_failing",
-     [](nb::handle a) { swallow([&] { lazy_init(a, x(), nb::dict()); }); }},
+     [](nb::handle a) { swallow([&] { lazy_init(a, inputs(), nb::dict()); }); }},
     {Runs::kFlax, "ToNNXCall", "_to_nnx",
      [](nb::handle a) {
        const ToNNX model = ToNNX::from(a);
-       model.call(x());
+       model.call(inputs());
        model.variables();
      }},
     {Runs::kFlax, "ToNNXCallThatFails", "_to_nnx",
@@ -139,7 +139,7 @@ constexpr auto kEntries = std::to_array<Entry>({
     {Runs::kFlax, "ToNNXMade", "linen.Dense(2)",
      [](nb::handle a) {
        ToNNX model(a, eval("nnx.Rngs(0)"));
-       model.lazy_init(x());
+       model.lazy_init(inputs());
        bridge::to_nnx::attribute(model.object(), nb::str("param"));
        bridge::to_nnx::release_rngs(model.object());
        bridge::decoder_layers(model.object());
@@ -147,13 +147,13 @@ constexpr auto kEntries = std::to_array<Entry>({
     {Runs::kFlax, "ToLinenInitAndApply", "nnx.Linear",
      [](nb::handle a) {
        const ToLinen model(a, nb::make_tuple(2, 2));
-       const nb::tuple made = model.init_with_output(eval("_key"), x());
-       model.apply(made[1], x());
+       const nb::tuple made = model.init_with_output(eval("_key"), inputs());
+       model.apply(made[1], inputs());
      }},
     {Runs::kFlax, "ToLinenApplyThatFails", "{'params': {'kernel': {'w': _x}}}",
      [](nb::handle a) {
        const ToLinen model(eval("nnx.Linear"), nb::make_tuple(2, 2));
-       swallow([&] { model.apply(a, x()); });
+       swallow([&] { model.apply(a, inputs()); });
      }},
     {Runs::kOurs, "NnxMeta", "nnx_wrappers.NNXMeta(nnx.Param, _x, {'out_sharding': ('a', 'b')})",
      [](nb::handle a) {
