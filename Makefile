@@ -102,7 +102,7 @@ sanitize-threads: setup $(THREADED)/.installed ## run eight threads under TSan
 	tools/sanitize.sh threads $(PY) $(THREADED)
 
 faults: setup $(FAULTS)/.installed ## make calls into Python fail; NNX_WRAPPERS_LONG=1 for each
-	PYTHONPATH=$(CURDIR)/$(FAULTS)/site $(PY) -m pytest tests/python/test_faults.py
+	PYTHONPATH=$(CURDIR)/$(FAULTS)/site $(PY) -m pytest tests/python/robustness/test_faults.py
 
 # Beside the environment, whose own package stays as it is.
 # $(call install_beside,ON or OFF for the C++ tests,more options)

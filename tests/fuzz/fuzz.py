@@ -18,8 +18,8 @@ sys.path.insert(0, str(HERE.parent / "python"))
 with atheris.instrument_imports(include=["flax.nnx.bridge", "flax.traverse_util"]):
     from flax import nnx
 
-    import test_random_graphs as graphs
-    import test_variables as trees
+    from convert import test_random_graphs as graphs
+    from convert import test_variables as trees
 
 TARGETS = {
     "both_ways": trees.test_trees_convert_alike_and_back,

@@ -11,7 +11,7 @@ from hypothesis import settings
 from jax.experimental.compilation_cache import compilation_cache
 
 import nnx_wrappers
-import shares
+from support import shares
 
 # Slow machines are no failures. CI draws the same examples in every run.
 settings.register_profile("local", deadline=None)

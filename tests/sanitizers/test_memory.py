@@ -54,7 +54,7 @@ def test_a_leaked_binding_ends_the_process() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Flax and JAX alone leave objects behind")
 def test_using_everything_leaks_nothing() -> None:
-    code = "import test_architecture; test_architecture.use_everything()"
+    code = "from project import test_architecture; test_architecture.use_everything()"
     done = run(code, ROOT / "tests/python", ASAN_OPTIONS=LEAKS_TOO)
     assert done.stderr == ""
     assert done.returncode == 0

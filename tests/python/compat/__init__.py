@@ -1,0 +1,1 @@
+"""Other programs and libraries, which meet these wrappers instead of Flax's or MaxText's."""

@@ -1,0 +1,1 @@
+"""Variables, boxes and whole states on their way between Linen and NNX."""

@@ -1,0 +1,300 @@
+"""Keys of plans and conversions: what must be told apart, and code that runs in a look-up."""
+
+import dataclasses
+import functools
+import gc
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from flax.core import meta
+from flax.nnx import variablelib
+
+from support.oracle import assert_same, ours, theirs
+from support.planning import plans, value_of
+
+# Models are called without variables, to see what their constructor makes.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters"),
+    pytest.mark.usefixtures("fresh_caches"),
+]
+
+X = jnp.arange(6.0).reshape(2, 3)
+
+
+class Holds(nnx.Module):
+    """Says what its argument is."""
+
+    def __init__(self, value, rngs=None):
+        self.text = repr(value() if callable(value) else value)
+
+    def __call__(self):
+        return self.text
+
+
+def says(value):
+    return ours.ToLinen(Holds, args=(value,)).apply({})
+
+
+class Clears:
+    """Clears the caches while it is looked up."""
+
+    on = False
+
+    def __hash__(self):
+        return 7
+
+    def __eq__(self, other):
+        if Clears.on:
+            ours.clear_caches()
+        return type(other) is Clears
+
+    def __repr__(self):
+        return "Clears()"
+
+
+def test_caches_may_be_cleared_while_a_key_is_looked_up():
+    Clears.on = False
+    says(Clears())
+    Clears.on = True
+    try:
+        for _ in range(3):
+            assert says(Clears()) == "Clears()"
+    finally:
+        Clears.on = False
+
+
+def test_empty_containers_are_told_apart():
+    for _ in range(2):
+        assert says(()) == "()"
+        assert says({}) == "FrozenDict({})"
+
+
+def test_a_tuple_never_passes_for_a_key_of_another_kind():
+    for argument, expected in (([1, 2], "2"), (("list", (1, 2)), "3")):
+        assert (
+            says(functools.partial(lambda a: len(a) + isinstance(a, tuple), argument)) == expected
+        )
+
+
+def test_equal_code_with_other_globals_is_told_apart():
+    source = "def make(a):\n  def function():\n    return G + a\n  return function\n"
+    for value in (1, 2):
+        names = {"G": value}
+        exec(source, names)
+        assert says(names["make"](10)) == str(value + 10)
+
+
+def test_a_key_keeps_no_class_alive_that_a_function_closes_over():
+    def make():
+        class Local:
+            pass
+
+        return (lambda: Local.__name__), weakref.ref(Local)
+
+    function, reference = make()
+
+    assert says(function) == "'Local'"
+    del function
+    gc.collect()
+    assert reference() is None
+
+
+def test_an_empty_level_is_no_conflict():
+    variables = {"batch_stats": {"a": jnp.ones(1)}, "params": {"a": {"b": {}}, "c": jnp.ones(1)}}
+    mine, reference = (b.linen_vars_to_nnx_attrs(variables) for b in (ours, theirs.variables))
+    assert_same(mine, reference)
+
+
+def test_an_empty_collection_registers_no_type():
+    ours.linen_vars_to_nnx_attrs({"keys_test_unknown": {}})
+    assert "keys_test_unknown" not in variablelib.VariableTypeCache
+
+
+class Box:
+    """A box that is none by inheritance."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def unbox(self):
+        return self.value
+
+
+meta.AxisMetadata.register(Box)
+
+
+def test_boxes_that_are_registered_as_such_are_opened():
+    params = ours.ToLinen(nnx.Linear, args=(3, 2)).init(jax.random.key(0), X)["params"]
+    boxed = {"params": {**params, "kernel": Box(params["kernel"])}}
+    assert_same(
+        ours.ToLinen(nnx.Linear, args=(3, 2)).apply(boxed, X),
+        theirs.ToLinen(nnx.Linear, args=(3, 2)).apply(boxed, X),
+    )
+
+
+class Scaled(nnx.Module):
+    def __init__(self, scale, rngs=None):
+        self.scale = scale
+        self.kind = type(scale).__name__
+
+    def __call__(self):
+        return jnp.ones(1) * self.scale, self.kind
+
+
+def test_equal_arguments_of_different_types_have_different_plans():
+    seen = [
+        ours.ToLinen(Scaled, args=(scale,)).apply({})[1]
+        for scale in (1, 1.0, True, np.float32(1), 1, 1.0, True)
+    ]
+    assert seen == ["int", "float", "bool", "float32", "int", "float", "bool"]
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_zeros_of_different_sign_are_told_apart(zero):
+    for value in (0.0, -0.0, zero):
+        out, _ = ours.ToLinen(Scaled, args=(value,)).apply({})
+        assert np.signbit(np.asarray(out))[0] == np.signbit(value)
+
+
+def dtype_of(model):
+    return str(model.apply({}).dtype)
+
+
+class Wide(nnx.Module):
+    def __init__(self, rngs):
+        self.w = nnx.Param(jnp.ones(3, jnp.float64 if jax.config.jax_enable_x64 else jnp.float32))
+
+    def __call__(self):
+        return self.w[...]
+
+
+def test_x64_has_plans_of_its_own():
+    model = ours.ToLinen(Wide)
+    assert dtype_of(model) == "float32"
+    with jax.enable_x64(True):
+        assert dtype_of(model) == "float64"
+    assert dtype_of(model) == "float32"
+    assert plans()["size"] == 2
+
+
+class Draws(nnx.Module):
+    def __init__(self, rngs):
+        self.w = nnx.Param(jax.random.normal(rngs.params(), (3,)))
+
+    def __call__(self):
+        return self.w[...]
+
+
+def test_prng_implementations_have_plans_of_their_own():
+    model, reference = ours.ToLinen(Draws), theirs.ToLinen(Draws)
+    for name in ("threefry2x32", "rbg", "threefry2x32"):
+        with jax.default_prng_impl(name):
+            assert_same(model.apply({}), reference.apply({}))
+    assert plans()["size"] == 2
+
+
+def test_meshes_have_plans_of_their_own():
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.mesh = str(jax.sharding.get_abstract_mesh())
+
+        def __call__(self):
+            return self.mesh
+
+    model = ours.ToLinen(Model)
+    outside = model.apply({})
+    with jax.set_mesh(jax.make_mesh((1,), ("a",))):
+        assert model.apply({}) != outside
+    assert model.apply({}) == outside
+
+
+def test_keys_of_another_kind_have_plans_of_their_own():
+    model, reference = ours.ToLinen(Draws), theirs.ToLinen(Draws)
+    for key in (jax.random.key(0), jax.random.PRNGKey(0), jax.random.key(0, impl="rbg")):
+        assert_same(
+            model.apply({}, rngs={"params": key}), reference.apply({}, rngs={"params": key})
+        )
+    assert plans()["size"] == 3
+
+
+def make_class(scale):
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.scale = scale
+
+        def __call__(self):
+            return jnp.ones(1) * self.scale
+
+    return Model
+
+
+def test_classes_redefined_under_the_same_name_are_told_apart():
+    for scale in (1.0, 2.0, 3.0):
+        assert value_of(ours.ToLinen(make_class(scale))) == scale
+
+
+def test_a_replaced_constructor_is_seen():
+    cls = make_class(1.0)
+    assert value_of(ours.ToLinen(cls)) == 1.0
+
+    def other(self, rngs):
+        self.scale = 7.0
+
+    cls.__init__ = other
+    assert value_of(ours.ToLinen(cls)) == 7.0
+
+
+def test_functions_with_closures_are_told_apart_by_what_they_close_over():
+    class Model(nnx.Module):
+        def __init__(self, fn, rngs):
+            self.w = nnx.Param(fn(jnp.ones(1)))
+
+        def __call__(self):
+            return self.w[...]
+
+    def times(factor):
+        return lambda x: x * factor
+
+    for factor in (2.0, 3.0, 2.0):
+        assert value_of(ours.ToLinen(Model, args=(times(factor),))) == factor
+        bound = functools.partial(lambda f, x: x * f, factor)
+        assert value_of(ours.ToLinen(Model, args=(bound,))) == factor
+
+
+def test_augmenting_is_part_of_the_plan():
+    def augment(module, name):
+        module.extra = nnx.Param(jnp.zeros(3) + len(name))
+        return module
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            pass
+
+        def __call__(self):
+            return self.extra[...] if hasattr(self, "extra") else jnp.zeros(3)
+
+    for name in ("a", "abc", "a"):
+        model = ours.ToLinen(Model, nnx_module_augment_fn=augment, name=name)
+        assert_same(model.apply({}), jnp.full(3, float(len(name))))
+    assert_same(ours.ToLinen(Model).apply({}), jnp.zeros(3))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    scale: float
+
+
+def test_arguments_that_are_equal_but_not_the_same_have_plans_of_their_own():
+    class Model(nnx.Module):
+        def __init__(self, config, rngs):
+            self.text = repr(config.scale)
+
+        def __call__(self):
+            return self.text
+
+    models = [bridge.ToLinen(Model, (Config(v),)) for bridge in (theirs, ours) for v in (1, 1.0)]
+    assert [model.apply({}) for model in models] == ["1", "1.0", "1", "1.0"]

@@ -1,0 +1,76 @@
+"""The benchmarks: that they run and measure what they say. Never a time."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import ROOT
+
+pytestmark = pytest.mark.shared()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The results of the short mode, in a process of its own."""
+    folder = tmp_path_factory.mktemp("results")
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--short", "--results", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    line = f"python{sys.version_info.major}{sys.version_info.minor}"
+    assert {path.name for path in folder.iterdir()} == {
+        f"{line}.{ending}" for ending in ("json", "png")
+    }
+    return json.loads((folder / f"{line}.json").read_text(encoding="utf-8"))
+
+
+def test_every_row_of_the_table_runs(results: dict) -> None:
+    names = [row["name"] for row in results["rows"]]
+    assert len(names) == len(set(names)) == 15
+    for row in results["rows"]:
+        assert row["ours"] > 0
+        assert row["goal"] > 0
+        assert not row["is_ratio"] or (row["native"] > 0 and row["upstream"] > 0)
+
+
+def test_no_equation_is_added(results: dict) -> None:
+    counts = results["counts"]
+    assert counts["equations, ours"] == counts["equations, native"] == 924
+    assert counts["equations, upstream"] > 1.5 * counts["equations, native"]
+    # Linen's key for the stream, and one nested call for what the dropout layers keep.
+    assert counts["equations with rngs, ours"] <= counts["equations, native"] + 2
+    assert counts["equations with rngs, upstream"] > counts["equations with rngs, ours"]
+
+
+def test_nothing_is_constructed_again(results: dict) -> None:
+    counts = results["counts"]
+    assert counts["constructor calls in 5 applies"] == 0
+    assert counts["initializer runs in 5 applies"] == 0
+    assert counts["plans built"] == 1
+    assert counts["plan hits"] == 5
+    assert counts["not planned"] == 0
+
+
+def test_plots_are_drawn_again_from_what_was_saved(tmp_path: Path) -> None:
+    saved = ROOT / "benchmarks/results/python313.json"
+    (tmp_path / saved.name).write_bytes(saved.read_bytes())
+    command = [sys.executable, "-m", "benchmarks", "--redraw", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    drawn = (tmp_path / "python313.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG")
+    assert len(drawn) < 70_000  # a small file, since each version of it stays in the history
+
+
+def test_every_size_is_measured(results: dict) -> None:
+    works = {}
+    for entry in results["scaling"]:
+        works.setdefault(entry["work"], []).append(entry["variables"])
+    assert len(works) == 4
+    for sizes in works.values():
+        assert sizes == sorted(set(sizes))
+        assert len(sizes) == 2

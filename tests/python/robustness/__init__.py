@@ -1,0 +1,1 @@
+"""Wrong input, hostile code, failures, threads and limits break nothing and leave nothing."""

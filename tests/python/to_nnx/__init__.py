@@ -1,0 +1,1 @@
+"""Linen modules as NNX modules: `ToNNX` and `lazy_init`."""

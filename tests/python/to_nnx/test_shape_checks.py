@@ -1,0 +1,186 @@
+"""Linen's shape check in a ToNNX: remembered, and never weaker than Flax's."""
+
+import flax
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+from support.oracle import assert_same, ours, theirs
+from support.planning import COUNTS, LOG
+
+pytestmark = pytest.mark.usefixtures("fresh_caches")
+
+X = jnp.arange(6.0).reshape(2, 3)
+
+
+def checks():
+    return ours.cache_info()["shape_checks"]
+
+
+class Traced(nn.Module):
+    """Tells when its initializer is traced."""
+
+    features: int = 3
+
+    @nn.compact
+    def __call__(self, x):
+        return x @ self.param("w", Traced.init, (x.shape[-1], self.features))
+
+    @staticmethod
+    def init(key, shape):
+        LOG.info("traced")
+        return jax.random.normal(key, shape)
+
+
+def test_an_initializer_is_not_traced_again():
+    model = ours.ToNNX(Traced(), rngs=nnx.Rngs(0)).lazy_init(X)
+    model(X)
+    before = COUNTS["traced"]
+    for _ in range(3):
+        model(X)
+    assert COUNTS["traced"] == before
+    assert checks()["hits"] >= 3
+
+
+def test_a_wrong_shape_is_still_flax_s_error():
+    model = ours.ToNNX(nn.Dense(3), rngs=nnx.Rngs(0)).lazy_init(X)
+    for _ in range(2):
+        model(X)
+        for wrong in ((4, 3), (3, 4), (3,)):
+            broken = nnx.clone(model)
+            broken.kernel = nnx.Param(jnp.ones(wrong))
+            with pytest.raises(flax.errors.ScopeParamShapeError):
+                broken(X)
+    assert model(X).shape == (2, 3)
+
+
+def test_the_same_parameter_with_other_arguments_is_checked_anew():
+    model = ours.ToNNX(Traced(), rngs=nnx.Rngs(0)).lazy_init(X)
+    model(X)
+    with pytest.raises(flax.errors.ScopeParamShapeError):
+        model(jnp.ones((2, 4)))
+
+
+def test_closures_with_other_contents_are_checked_anew():
+    class Closes(nn.Module):
+        extra: int
+
+        @nn.compact
+        def __call__(self, x):
+            extra = self.extra
+
+            def init(key, shape):
+                return jnp.ones((*shape, extra))
+
+            return x.sum() * self.param("w", init, (3,))
+
+    model = ours.ToNNX(Closes(2), rngs=nnx.Rngs(0)).lazy_init(X)
+    model(X)
+    model(X)
+    assert checks()["hits"] == 1
+    model.to_nnx__module = Closes(4)
+    with pytest.raises(flax.errors.ScopeParamShapeError):
+        model(X)
+
+
+def test_arguments_without_a_key_take_flax_s_way():
+    class Unkeyable(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            start = jnp.ones(3)  # an array is no static argument
+            return x * self.param("w", lambda key, value: value, start)
+
+    results = []
+    for bridge in (ours, theirs):
+        model = bridge.lazy_init(bridge.ToNNX(Unkeyable(), rngs=nnx.Rngs(0)), X)
+        results.append([model(X), model(X)])
+    assert_same(results[0], results[1])
+    assert checks() == {"size": 0, "hits": 0, "misses": 0}
+
+
+class Step(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.Dense(3, name="step")(x), None
+
+
+class Everything(nn.Module):
+    """Boxes, parameters that are pytrees, shared scopes and lifted transforms."""
+
+    @nn.compact
+    def __call__(self, x):
+        boxed = nn.Dense(
+            3, kernel_init=nn.with_partitioning(nn.initializers.ones, (None, None)), name="boxed"
+        )
+        x = boxed(x)
+        tree = self.param("tree", lambda key: {"a": jnp.ones(3), "b": (jnp.zeros(3),)})
+        raw = self.param(
+            "raw", nn.with_partitioning(nn.initializers.ones, ("a",)), (3,), unbox=False
+        )
+        x = x * tree["a"] + tree["b"][0] + raw.unbox()
+
+        x, _ = nn.scan(
+            Step,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=2,
+        )(name="scanned")(x, None)
+        x = nn.remat(nn.Dense)(3, name="rematted")(x)
+        self.sow("intermediates", "seen", x)
+        return x
+
+
+@pytest.mark.parametrize("mutable", [False, ["intermediates"]])
+@pytest.mark.parametrize("capture", [False, True])
+def test_all_of_linen_behaves_as_before(mutable, capture):
+    results = []
+    with nnx.use_eager_sharding(False):
+        for bridge in (ours, theirs):
+            model = bridge.lazy_init(bridge.ToNNX(Everything(), rngs=nnx.Rngs(0)), X)
+            kwargs = {"capture_intermediates": True, "mutable": ["intermediates"]}
+            out = [model(X, **(kwargs if capture else {"mutable": mutable})) for _ in range(2)]
+            results.append((out, nnx.to_pure_dict(nnx.state(model))))
+    assert_same(results[0], results[1])
+
+
+def test_interceptors_see_every_call():
+    seen = []
+
+    def interceptor(next_fun, args, kwargs, context):
+        seen.append((type(context.module).__name__, context.method_name))
+        return next_fun(*args, **kwargs)
+
+    model = ours.ToNNX(nn.Sequential([nn.Dense(3), nn.Dense(2)]), rngs=nnx.Rngs(0)).lazy_init(X)
+    for _ in range(2):
+        seen.clear()
+        with nn.intercept_methods(interceptor):
+            model(X)
+        assert [s for s in seen if s[1] == "__call__"] == [
+            ("Sequential", "__call__"),
+            ("Dense", "__call__"),
+            ("Dense", "__call__"),
+        ]
+
+
+def test_shared_scopes_are_checked_scopes_too():
+    class Inner(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3, name="dense")(x)
+
+    class Outer(nn.Module):
+        def setup(self):
+            self.inner = Inner()
+            nn.share_scope(self, self.inner)
+
+        def __call__(self, x):
+            return self.inner(x)
+
+    results = []
+    for bridge in (ours, theirs):
+        model = bridge.lazy_init(bridge.ToNNX(Outer(), rngs=nnx.Rngs(0)), X)
+        results.append(([model(X), model(X)], nnx.to_pure_dict(nnx.state(model))))
+    assert_same(results[0], results[1])
+    assert checks()["hits"] == 2
