@@ -1,8 +1,6 @@
 """Every layer class of flax.linen: how it is bridged, or why it cannot be."""
 
 import functools
-import importlib
-import pathlib
 import typing as tp
 
 import jax
@@ -17,18 +15,6 @@ X = floats(2, 4)
 SEQUENCE = floats(2, 3, 4)
 IMAGE = floats(1, 4, 4, 2)
 CONTRACT_LAST = (((1,), (0,)), ((), ()))
-
-
-def walk() -> set[type[nn.Module]]:
-    """The module classes defined in flax.linen, private ones and namespace packages too."""
-    root = pathlib.Path(nn.__path__[0])
-    found: set[type[nn.Module]] = set()
-    for path in root.rglob("*.py"):
-        parts = path.relative_to(root).with_suffix("").parts
-        name = ".".join(("flax.linen", *(part for part in parts if part != "__init__")))
-        classes = (x for x in vars(importlib.import_module(name)).values() if isinstance(x, type))
-        found |= {x for x in classes if issubclass(x, nn.Module)}
-    return {x for x in found if x.__module__.startswith("flax.linen")}
 
 
 def _case(name: str, build: tp.Any, *args: tp.Any, **options: tp.Any) -> Case:

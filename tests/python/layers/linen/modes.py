@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax import nnx
 from flax.core.scope import DenyList
 
-from .bridges import Bridge
+from ..compare import Bridge
 from .case import Arrays, Case
 
 Mode = tp.Callable[[Bridge, Case], tp.Any]

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from .bridges import ORACLE, OURS, Bridge
+import nnx_wrappers
+
+from ..compare import Bridge, assert_agree, assert_raised, outcome, record
 from .case import Case
 from .modes import MODES, build, fresh_model, update
-from .observe import assert_agree, assert_raised, outcome, record
 from .own_modules import OWN_CASES
 
 CASES = [case for case in OWN_CASES if case.name in ("Partitioned", "Logical")]
@@ -38,9 +39,9 @@ MESH_CASES = [dataclasses.replace(case, context=mesh) for case in CASES]
 @pytest.mark.parametrize("case", MESH_CASES, ids=str)
 def test_boxed_values_are_placed_on_the_mesh_as_in_flax(case: Case, mode: str) -> None:
     with case.context():
-        theirs = outcome(MODES[mode], ORACLE, case)
-        mine = outcome(MODES[mode], OURS, case)
-    assert_agree(theirs, mine)
+        reference = outcome(MODES[mode], nnx.bridge, case)
+        mine = outcome(MODES[mode], nnx_wrappers, case)
+    assert_agree(mine, reference)
 
 
 def _without_flag(module: nnx.Module) -> tp.Any:
@@ -54,12 +55,12 @@ def _without_flag(module: nnx.Module) -> tp.Any:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_boxed_values_need_no_mesh(case: Case) -> None:
     """Flax's bridge needs one, or its eager sharding turned off."""
-    assert_raised(outcome(fresh_model, ORACLE, case), ValueError)
+    assert_raised(outcome(fresh_model, nnx.bridge, case), ValueError)
     with nnx.use_eager_sharding(False):
-        expected = fresh_model(ORACLE, case)
+        expected = fresh_model(nnx.bridge, case)
         expected_out = update(expected, case)
-    module = fresh_model(OURS, case)
-    assert_agree(expected_out, update(module, case))
+    module = fresh_model(nnx_wrappers, case)
+    assert_agree(update(module, case), expected_out)
     assert _without_flag(module) == _without_flag(expected)
 
 
@@ -84,7 +85,8 @@ def _stacked(bridge: Bridge, case: Case) -> tp.Any:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_nnx_transformations_name_the_axis_of_boxed_values_as_in_flax(case: Case) -> None:
     with nnx.use_eager_sharding(False):
-        theirs, mine = outcome(_stacked, ORACLE, case), outcome(_stacked, OURS, case)
-    assert_agree(theirs, mine)
+        reference = outcome(_stacked, nnx.bridge, case)
+        mine = outcome(_stacked, nnx_wrappers, case)
+    assert_agree(mine, reference)
     kernel = mine[0].Dense_0["kernel"]
     assert kernel.get_metadata()["out_sharding"][0] == "layers"

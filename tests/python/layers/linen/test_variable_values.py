@@ -13,9 +13,10 @@ from flax import nnx
 from flax.core import FrozenDict
 from flax.errors import ScopeCollectionNotFound
 
-from .bridges import ORACLE, OURS, Bridge
+import nnx_wrappers
+
+from ..compare import Bridge, assert_agree, assert_raised, outcome, record
 from .case import floats
-from .observe import assert_agree, assert_raised, outcome, record
 
 X = floats(3)
 
@@ -81,21 +82,21 @@ def _run(bridge: Bridge, make: tp.Callable[[], tp.Any]) -> tp.Any:
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_variable_keeps_a_value_of_this_kind_as_in_flax(kind: str) -> None:
-    theirs = outcome(_run, ORACLE, VALUES[kind])
-    assert_agree(theirs, outcome(_run, OURS, VALUES[kind]))
+    reference = outcome(_run, nnx.bridge, VALUES[kind])
+    assert_agree(outcome(_run, nnx_wrappers, VALUES[kind]), reference)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_value_of_this_kind_is_an_error_as_in_flax(kind: str) -> None:
     make, error = REFUSED[kind]
-    assert_agree(outcome(_run, ORACLE, make), outcome(_run, OURS, make), error)
+    assert_agree(outcome(_run, nnx_wrappers, make), outcome(_run, nnx.bridge, make), error)
 
 
 @pytest.mark.parametrize("kind", ONLY_OURS)
 def test_a_dict_of_any_class_is_a_tree_of_variables(kind: str) -> None:
     make = ONLY_OURS[kind]
-    assert_raised(outcome(_run, ORACLE, make), Exception)
-    made, updated, frozen, module = _run(OURS, make)
+    assert_raised(outcome(_run, nnx.bridge, make), Exception)
+    made, updated, frozen, module = _run(nnx_wrappers, make)
     plain = Holder(make).init(jax.random.key(0))["holder"]["v"]
     leaves = jax.tree.leaves(dict(plain))
     for tree in (updated, frozen, *(nnx.state(m, nnx.Not(nnx.RngState)) for m in (made, module))):

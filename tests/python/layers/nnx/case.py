@@ -1,12 +1,13 @@
 """How one class of flax.nnx is built, wrapped and called."""
 
 import dataclasses
-import types
 import typing as tp
 
 import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict
+
+from ..compare import Bridge
 
 # Streams that `init` is given; a class that needs none of them ignores them.
 INIT_KEYS = {
@@ -67,11 +68,11 @@ class Case:
         """Arguments of the constructor, where they hold modules new ones each time."""
         return self.args() if callable(self.args) else self.args
 
-    def wrap(self, lib: types.ModuleType, **fields: tp.Any) -> tp.Any:
-        """ToLinen of `lib` around the class."""
+    def wrap(self, bridge: Bridge, **fields: tp.Any) -> tp.Any:
+        """ToLinen of `bridge` around the class."""
         fields = {"kwargs": self.kwargs, "skip_rng": self.skip_rng, **fields}
-        return lib.ToLinen(self.nnx_class, args=self.new_args(), **fields)
+        return bridge.ToLinen(self.nnx_class, args=self.new_args(), **fields)
 
-    def init(self, lib: types.ModuleType) -> tp.Any:
+    def init(self, bridge: Bridge) -> tp.Any:
         """The variables."""
-        return self.wrap(lib).init(INIT_KEYS, *self.inputs, **self.call_options)
+        return self.wrap(bridge).init(INIT_KEYS, *self.inputs, **self.call_options)

@@ -1,9 +1,6 @@
 """Every class of flax.nnx that is an nnx.Pytree: how it is bridged, or why it is not."""
 
 import functools
-import importlib
-import inspect
-import pkgutil
 import typing as tp
 
 import jax
@@ -23,21 +20,6 @@ sequence = jnp.linspace(-1.0, 1.0, 6).reshape(1, 3, 2)
 carry = jnp.full((1, 3), 0.5)
 image = jnp.linspace(-1.0, 1.0, 16).reshape(1, 4, 2, 2)
 tokens = jnp.array([[1, 0]])
-
-
-def walk() -> set[type]:
-    """The classes of the installed Flax, found in every module of the package."""
-    found = set()
-    for info in pkgutil.walk_packages(nnx.__path__, "flax.nnx."):
-        members = vars(importlib.import_module(info.name)).values()
-        found |= {
-            member
-            for member in members
-            if inspect.isclass(member)
-            and issubclass(member, nnx.Pytree)
-            and member.__module__.startswith("flax.nnx")
-        }
-    return found
 
 
 def _layer_args() -> tuple[nnx.Module, ...]:

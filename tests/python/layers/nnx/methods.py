@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import types
 import typing as tp
 
 import jax
@@ -11,11 +10,11 @@ from flax import linen as nn
 from flax import nnx
 from flax.core import FrozenDict
 
+from ..compare import Bridge
 from . import hosts
 from .case import INIT_KEYS, Case
 from .catalogue import SCORES, VALUES, carry, tokens, x2, x3x4
 
-Library = types.ModuleType
 Inputs = tuple[tp.Any, ...] | tp.Callable[[], tuple[tp.Any, ...]]
 
 
@@ -169,75 +168,75 @@ def variables_of(method: Method) -> tp.Any:
     return method.case.wrap(nnx.bridge).init(INIT_KEYS, nnx_method="__repr__")
 
 
-def _apply(lib: Library, called: Method, **how: tp.Any) -> tp.Any:
-    return called.case.wrap(lib).apply(
+def _apply(bridge: Bridge, called: Method, **how: tp.Any) -> tp.Any:
+    return called.case.wrap(bridge).apply(
         variables_of(called), *called.new_inputs(), mutable=True, **called.options, **how
     )
 
 
-def at_init(lib: Library, method: Method) -> tp.Any:
-    return method.case.wrap(lib).init_with_output(
+def at_init(bridge: Bridge, method: Method) -> tp.Any:
+    return method.case.wrap(bridge).init_with_output(
         INIT_KEYS, *method.new_inputs(), nnx_method=method.name, **method.options
     )
 
 
-def nnx_method_name(lib: Library, method: Method) -> tp.Any:
-    return _apply(lib, method, nnx_method=method.name)
+def nnx_method_name(bridge: Bridge, method: Method) -> tp.Any:
+    return _apply(bridge, method, nnx_method=method.name)
 
 
-def nnx_method_function(lib: Library, method: Method) -> tp.Any:
-    return _apply(lib, method, nnx_method=getattr(method.case.nnx_class, method.name))
+def nnx_method_function(bridge: Bridge, method: Method) -> tp.Any:
+    return _apply(bridge, method, nnx_method=getattr(method.case.nnx_class, method.name))
 
 
-def method_name(lib: Library, method: Method) -> tp.Any:
-    return _apply(lib, method, method=method.name)
+def method_name(bridge: Bridge, method: Method) -> tp.Any:
+    return _apply(bridge, method, method=method.name)
 
 
-def method_function(lib: Library, method: Method) -> tp.Any:
+def method_function(bridge: Bridge, method: Method) -> tp.Any:
     def call(module: nn.Module, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
         return getattr(module, method.name)(*args, **kwargs)
 
-    return _apply(lib, method, method=call)
+    return _apply(bridge, method, method=call)
 
 
-def bound(lib: Library, method: Method) -> tp.Any:
-    module = method.case.wrap(lib).bind(variables_of(method), mutable=True)
+def bound(bridge: Bridge, method: Method) -> tp.Any:
+    module = method.case.wrap(bridge).bind(variables_of(method), mutable=True)
     out = getattr(module, method.name)(*method.new_inputs(), **method.options)
     return out, module.variables
 
 
 class _Parent(nn.Module):
-    lib: Library
+    bridge: Bridge
     method: Method
 
     @nn.compact
     def __call__(self, by_attribute: bool) -> tp.Any:
         method = self.method
-        layer = method.case.wrap(self.lib, name="layer")
+        layer = method.case.wrap(self.bridge, name="layer")
         if by_attribute:
             return getattr(layer, method.name)(*method.new_inputs(), **method.options)
         return layer(*method.new_inputs(), nnx_method=method.name, **method.options)
 
 
-def _in_a_parent(lib: Library, method: Method, by_attribute: bool) -> tp.Any:
-    parent = _Parent(lib, method)
+def _in_a_parent(bridge: Bridge, method: Method, by_attribute: bool) -> tp.Any:
+    parent = _Parent(bridge, method)
     out, variables = parent.init_with_output(INIT_KEYS, by_attribute)
     return out, variables, parent.apply(variables, by_attribute, mutable=True)
 
 
-def in_a_parent(lib: Library, method: Method) -> tp.Any:
-    return _in_a_parent(lib, method, by_attribute=False)
+def in_a_parent(bridge: Bridge, method: Method) -> tp.Any:
+    return _in_a_parent(bridge, method, by_attribute=False)
 
 
-def attribute_in_a_parent(lib: Library, method: Method) -> tp.Any:
-    return _in_a_parent(lib, method, by_attribute=True)
+def attribute_in_a_parent(bridge: Bridge, method: Method) -> tp.Any:
+    return _in_a_parent(bridge, method, by_attribute=True)
 
 
 # Linen's own attributes come first: `layer.sow` is Linen's.
 _LINEN_NAMES = frozenset(dir(nn.Module)) - {"__call__"}
 
 
-def ways_of(method: Method) -> tuple[tp.Callable[[Library, Method], tp.Any], ...]:
+def ways_of(method: Method) -> tuple[tp.Callable[[Bridge, Method], tp.Any], ...]:
     """The ways in which a method can be called."""
     ways = [at_init, in_a_parent]
     if not method.below:

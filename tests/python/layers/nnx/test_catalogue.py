@@ -7,16 +7,17 @@ from flax import nnx
 
 import nnx_wrappers
 
+from ..compare import Raised, assert_same, outcome
+from ..walk import classes_in
 from .case import Case
-from .catalogue import CASES, EXCLUDED, walk
-from .compare import Raised, assert_same, outcome
+from .catalogue import CASES, EXCLUDED
 from .differences import DIFFERENCES
 from .modes import MODES
 
 
 def test_every_class_of_flax_nnx_is_compared_or_excluded() -> None:
     compared = {case.layer for case in CASES if case.layer not in EXCLUDED}
-    assert compared | set(EXCLUDED) == walk()
+    assert compared | set(EXCLUDED) == classes_in(nnx, nnx.Pytree)
 
 
 def test_case_names_are_unique() -> None:
@@ -40,8 +41,8 @@ def test_case_holds_the_class_that_it_stands_for(case: Case) -> None:
 
 @pytest.mark.parametrize("layer", EXCLUDED, ids=lambda layer: layer.__qualname__)
 def test_an_excluded_class_fails_by_itself_and_in_flax_too(layer: type) -> None:
-    def call(lib) -> jax.Array:
-        wrapped = lib.ToLinen(layer, skip_rng=True)
+    def call(bridge) -> jax.Array:
+        wrapped = bridge.ToLinen(layer, skip_rng=True)
         return wrapped.init_with_output(jax.random.key(0), jnp.ones((1, 2)))
 
     mine, reference = outcome(call, nnx_wrappers), outcome(call, nnx.bridge)
@@ -70,12 +71,12 @@ class Layers(nnx.List):
 
 
 def test_a_list_as_the_module_itself_is_made_but_linen_refuses_its_integer_keys() -> None:
-    def init(lib):
-        return lib.ToLinen(Layers).init_with_output(jax.random.key(0), jnp.ones((1, 2)))
+    def init(bridge):
+        return bridge.ToLinen(Layers).init_with_output(jax.random.key(0), jnp.ones((1, 2)))
 
-    def apply(lib):
+    def apply(bridge):
         _, variables = init(nnx.bridge)
-        return lib.ToLinen(Layers).apply(variables, jnp.ones((1, 2)))
+        return bridge.ToLinen(Layers).apply(variables, jnp.ones((1, 2)))
 
     assert_same(init(nnx_wrappers), init(nnx.bridge))
     reference = outcome(apply, nnx.bridge)

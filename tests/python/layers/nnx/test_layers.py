@@ -7,9 +7,9 @@ from flax import nnx
 
 import nnx_wrappers
 
+from ..compare import assert_same, outcome, raised_in, record
 from .case import Case
 from .catalogue import CASES
-from .compare import assert_same, fingerprint, outcome, raised_in
 from .differences import DIFFERENCES
 from .modes import MODES, Mode, variables_of
 
@@ -26,7 +26,7 @@ pytestmark = [
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.__name__)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_layer_equals_flax_bridge(case: Case, mode: Mode) -> None:
-    before = fingerprint(variables_of(case))
+    before = record(variables_of(case))
     difference = DIFFERENCES.get((case.name, mode.__name__))
     with warnings.catch_warnings():
         if difference is not None:
@@ -34,8 +34,8 @@ def test_layer_equals_flax_bridge(case: Case, mode: Mode) -> None:
         mine = outcome(mode, nnx_wrappers, case)
         reference = outcome(mode, nnx.bridge, case)
     if difference is not None:
-        assert fingerprint(mine) != fingerprint(reference), "no difference any more"
+        assert record(mine) != record(reference), "no difference any more"
         reference = outcome(difference.instead, case, mode)
     assert not raised_in(reference), "two exceptions would be equal for the wrong reasons"
     assert_same(mine, reference)
-    assert fingerprint(variables_of(case)) == before, "the given variables were changed"
+    assert record(variables_of(case)) == before, "the given variables were changed"

@@ -7,14 +7,15 @@ from flax import nnx
 
 import nnx_wrappers
 
-from .catalogue import walk
-from .compare import Raised, assert_same, outcome, raised_in
+from ..compare import Raised, assert_same, outcome, raised_in
+from ..walk import classes_in
 from .methods import METHODS, RAISES, UNCOMPARED, Method, method_name, ways_of
 
 pytestmark = [
     pytest.mark.filterwarnings(r"ignore:\s*Using 'Module.(sow|perturb)\(\)':DeprecationWarning"),
 ]
 
+LAYERS = sorted(classes_in(nnx, nnx.Pytree), key=str)
 _CALLS = [
     pytest.param(way, method, id=f"{method.id}-{way.__name__}")
     for method in METHODS
@@ -49,7 +50,7 @@ def _public_functions(layer: type) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("layer", sorted(walk(), key=str), ids=lambda layer: layer.__qualname__)
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__qualname__)
 def test_no_public_method_is_forgotten(layer: type) -> None:
     compared = {method.name for method in METHODS if method.case.layer is layer}
     left_out = {name for names in UNCOMPARED.get(layer, {}) for name in names}
