@@ -2,13 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from nnx_wrappers._report import print_report
 
 PROGRAM = """
 import json, os, sys
@@ -62,12 +61,13 @@ def cells(table: str, first: str) -> list[str]:
 def test_a_script_runs_as_python_runs_it_and_on_this_library(folder: Path) -> None:
     result = run(folder, "run", "scripts/program.py", "--report", "-m", "x")
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == {
+    facts = json.loads(result.stdout)
+    assert facts.pop("wrapper").partition(".")[0] == "nnx_wrappers"
+    assert facts == {
         "argv": ["scripts/program.py", "--report", "-m", "x"],
         "path": str((folder / "scripts").resolve()),
         "name": "__main__",
         "file": "scripts/program.py",
-        "wrapper": "nnx_wrappers._to_nnx",
         "main": True,
     }
     assert "in place of flax.nnx.bridge" in result.stderr  # what was replaced
@@ -142,19 +142,58 @@ def test_help_shows_both_forms(folder: Path) -> None:
     assert "--report-file FILE" in result.stdout
 
 
-def test_the_report_adds_up_and_says_why_calls_were_not_planned(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    counted = {"inits": 1, "calls": 5, "plans_built": 1, "plan_hits": 1}
-    reasons = {"a [bold]reason": 2, "another": 1}
-    first = {"wrapper": "ToLinen", "wrapped": "a.B", **counted, "not_planned": reasons,
-             "rebuilt": {"config.rate": 1}}  # fmt: skip
-    second = {"wrapper": "ToNNX", "wrapped": "c.D", **counted, "not_planned": {},
-              "rebuilt": {}}  # fmt: skip
-    print_report([first | {"seconds": 1.5}, second | {"seconds": 0.25}])
-    text = capsys.readouterr().err
-    assert cells(text, "ToLinen(a.B)") == ["1", "5", "1", "1", "3", "1.5000"]
-    assert cells(text, "all") == ["2", "10", "2", "2", "3", "1.7500"]
-    assert "not planned: ToLinen(a.B), 2 calls: a [bold]reason\n" in text
-    assert "not planned: ToLinen(a.B), 1 calls: another\n" in text
-    assert "planned anew: ToLinen(a.B), 1 calls: config.rate\n" in text
+REPORTED = """
+import jax.numpy as jnp
+from flax import nnx
+
+class Config:
+    def __init__(self):
+        self.rate = 1.0
+
+class Scaled(nnx.Module):
+    def __init__(self, config, rngs):
+        self.scale = nnx.Param(jnp.ones(2))
+        self.rate = config.rate
+
+    def __call__(self, x):
+        return x * self.scale * self.rate
+
+class Odd(nnx.Module):
+    def __init__(self, rngs):
+        setattr(self, "[bold]", Config())
+
+    def __call__(self, x):
+        return x
+
+config = Config()
+for config.rate in (1.0, 1.0, 2.0):
+    scaled = nnx.bridge.ToLinen(Scaled, args=(config,))
+    scaled.apply({"params": {"scale": jnp.ones(2)}}, jnp.ones(2))
+for _ in range(2):
+    nnx.bridge.ToLinen(Odd).apply({}, jnp.ones(2))
+"""
+
+
+def test_the_report_adds_up_and_says_why_calls_were_not_planned(folder: Path) -> None:
+    (folder / "reported.py").write_text(REPORTED)
+    result = run(folder, "run", "--report", "--report-file", "report.json", "reported.py")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((folder / "report.json").read_text())
+    for row in rows:
+        row["not_planned"] = sum(row["not_planned"].values())
+    columns = ("inits", "calls", "plans_built", "plan_hits", "not_planned")
+    assert {row["wrapped"]: row["calls"] for row in rows} == {
+        "__main__.Scaled": 3,
+        "__main__.Odd": 2,
+    }
+    for row in rows:
+        *counted, seconds = cells(result.stderr, f"ToLinen({row['wrapped']})")
+        assert counted == [str(row[column]) for column in columns]
+        assert seconds == f"{row['seconds']:.4f}"
+    *counted, seconds = cells(result.stderr, "all")
+    assert counted == [str(sum(row[column] for row in rows)) for column in columns]
+    assert seconds == f"{sum(row['seconds'] for row in rows):.4f}"
+    (reason,) = re.findall(r"^not planned: (.*)$", result.stderr, re.MULTILINE)
+    assert reason.startswith("ToLinen(__main__.Odd), 2 calls: ")
+    assert "static attribute '[bold]'" in reason
+    assert "planned anew: ToLinen(__main__.Scaled), 1 calls: config.rate\n" in result.stderr

@@ -301,7 +301,7 @@ def test_plans_switched_off_is_a_reason() -> None:
     assert counts(LINEAR) == {"inits": 1, "calls": 1, "not_planned": expected}
 
 
-def test_a_recipe_without_key_gives_the_reason_of_cache_info() -> None:
+def test_array_arguments_give_the_reason_of_cache_info() -> None:
     class Keeps(nnx.Module):
         def __init__(self, value: Any, rngs: nnx.Rngs) -> None:
             self.scale = nnx.Param(jnp.ones(3))
@@ -319,7 +319,7 @@ def test_a_recipe_without_key_gives_the_reason_of_cache_info() -> None:
     assert list(noted.values()) == [2]
 
 
-def test_a_plan_left_aside_is_no_hit() -> None:
+def test_a_plan_that_lacks_values_is_no_hit() -> None:
     model = nnx_wrappers.to_linen(nnx.BatchNorm, 3, use_running_average=True)
     variables = model.init(KEY, X)
     model.apply(variables, X)

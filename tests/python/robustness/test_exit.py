@@ -1,4 +1,4 @@
-"""A program that uses this package ends without a word."""
+"""A program that uses this package prints nothing when it ends."""
 
 import subprocess
 import sys
@@ -66,7 +66,7 @@ IMPORTS = """
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
-def test_a_program_ends_without_a_word(program: str) -> None:
+def test_a_program_prints_nothing_when_it_ends(program: str) -> None:
     code = textwrap.dedent(IMPORTS) + textwrap.dedent(program)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

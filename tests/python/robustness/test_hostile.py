@@ -1,4 +1,5 @@
-"""User code that bites the bridge while it runs: an error or a defined outcome, never a crash."""
+"""User code that runs in the middle of a call, and changes what the call works on or raises: the
+result is right, or the error is its own. Nothing crashes."""
 
 import gc
 import sys

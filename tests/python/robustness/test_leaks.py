@@ -302,7 +302,7 @@ def test_what_is_dropped_is_freed() -> None:
     gc.collect()
     assert [reference() for reference in dropped] == [None] * len(dropped)
     # The plan holds what it was made of, until it is cleared.
-    assert nw.cache_info()["plans"]["size"] == 1
+    assert nw.cache_info()["plans"]["size"] > 0
     argument = Argument()
     dropped = weakref.ref(argument)
     nw.to_linen(TakesAnything, argument).apply({}, X)

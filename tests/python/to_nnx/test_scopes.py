@@ -6,17 +6,27 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import core, errors
+from flax import linen as nn
 
-from nnx_wrappers import _scope
 from support.oracle import assert_same
+from support.oracle import ours as bridge
 
+
+class Looks(nn.Module):
+    """Says what class its scope has."""
+
+    def __call__(self):
+        return type(self.scope)
+
+
+CheckedScope = bridge.ToNNX(Looks())()
 RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
 
 
 def scopes(rngs=RNGS, **kwargs):
     """The same scope twice: ours, and Flax's."""
     made = []
-    for cls in (_scope.CheckedScope, core.Scope):
+    for cls in (CheckedScope, core.Scope):
         variables = {"params": {"a": {"w": jnp.ones(2)}}}
         scope = core.Scope(variables, rngs=rngs, flags={"initializing": False}, **kwargs)
         scope.__class__ = cls
@@ -55,7 +65,7 @@ STEPS = {
 def test_a_scope_makes_what_flax_s_makes(step, rngs):
     ours, theirs = (step(scope) for scope in scopes(rngs))
     assert account(ours) == account(theirs)
-    assert type(ours) is _scope.CheckedScope
+    assert type(ours) is CheckedScope
     assert (ours.root.path, ours.path_text) == (theirs.root.path, theirs.path_text)
     assert vars(ours.rewound()).keys() == vars(theirs.rewound()).keys()
 
@@ -114,4 +124,4 @@ def test_the_class_is_back_after_an_error():
     for step in (ours.push, ours.rewound):
         with pytest.raises(errors.InvalidScopeError):
             step()
-        assert type(ours) is _scope.CheckedScope
+        assert type(ours) is CheckedScope
