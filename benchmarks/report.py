@@ -99,9 +99,9 @@ def is_time(row: Result) -> bool:
 
 
 KINDS = (
-    ("cold: JAX traces a function that is new to it", lambda row: "trace" in row["name"]),
-    ("warm: eager calls of what ran before", lambda row: is_time(row) and "eager" in row["name"]),
-    ("warm: conversions of 10,000 variables", lambda row: is_time(row)),
+    ("traces of a new function, the plans made before", lambda row: "trace" in row["name"]),
+    ("eager calls, the plans made before", lambda row: is_time(row) and "eager" in row["name"]),
+    ("conversions of 10,000 variables", lambda row: is_time(row)),
     ("memory", lambda row: True),
 )
 CONTENDERS = (("upstream", "#8a93a3", "Flax's bridge"), ("ours", "#1f5fd0", "nnx_wrappers"))
