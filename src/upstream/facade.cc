@@ -2,8 +2,11 @@
 
 #include <array>
 #include <charconv>
+#include <initializer_list>
 #include <string>
 
+#include "nnx_wrappers/errors.h"
+#include "py/containers.h"
 #include "py/object.h"
 #include "py/once.h"
 
@@ -11,8 +14,9 @@ namespace nnx_wrappers::upstream {
 
 namespace {
 
-// `path` is "module.submodule:attribute.attribute".
-nb::handle look_up(const std::string& path) {
+// The object at "module.submodule:attribute.attribute", or an invalid one where a step of that is
+// missing.
+nb::object find(const std::string& path) {
   const auto colon = path.find(':');
   try {
     nb::object object = nb::module_::import_(path.substr(0, colon).c_str());
@@ -22,16 +26,81 @@ nb::handle look_up(const std::string& path) {
       object = py::get(object, nb::str(path.substr(begin, end - begin).c_str()));
       begin = end + 1;
     }
-    return object.release();  // immortal: see the header
+    return object;
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
-    const std::string text = "nnx_wrappers needs " + path + ", which Flax " + version_of("flax") +
-                             " with JAX " + version_of("jax") +
-                             " does not have; install a supported pair (Flax 0.12.8 with JAX 0.10, "
-                             "or Flax 0.12.12 with JAX 0.12).";
+    return {};
+  }
+}
+
+// Versions of Flax and JAX keep the same object in different places: the first place that has it.
+// Immortal: see the header. Null if no place has it.
+nb::handle look_for(std::initializer_list<const char*> places) {
+  for (const char* place : places) {
+    nb::object found = find(place);
+    if (found.is_valid()) return found.release();
+  }
+  return {};
+}
+
+nb::handle look_up(std::initializer_list<const char*> places) {
+  const nb::handle found = look_for(places);
+  if (found.is_valid()) return found;
+  const std::string text = "nnx_wrappers needs " + std::string(*places.begin()) + ", which Flax " +
+                           version_of("flax") + " with JAX " + version_of("jax") +
+                           " does not have; install a supported pair (Flax 0.12.1 to 0.12.12 with "
+                           "the JAX of its time).";
+  PyErr_SetString(PyExc_ImportError, text.c_str());
+  throw nb::python_error();
+}
+
+nb::handle look_up(const char* place) { return look_up({place}); }
+
+// A class that no object is an instance of, for one that this version does not have.
+nb::handle class_of_nothing() {
+  const nb::object metaclass = nb::borrow(reinterpret_cast<PyObject*>(&PyType_Type));
+  return metaclass("Absent", nb::tuple(), nb::dict()).release();
+}
+
+nb::handle look_for_class(std::initializer_list<const char*> places) {
+  const nb::handle found = look_for(places);
+  return found.is_valid() ? found : class_of_nothing();
+}
+
+// Flax refuses to be imported with a JAX that it does not fit: that is what has to be said then,
+// and not that a name is missing.
+void require_flax() {
+  try {
+    nb::module_::import_("flax.nnx");
+    nb::module_::import_("flax.linen");
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
+    const std::string text = "nnx_wrappers needs Flax, and Flax " + version_of("flax") +
+                             " cannot be imported with JAX " + version_of("jax") + " (" +
+                             py::utf8(error.value()) +
+                             "); install a pair that fits, such as the newest of both.";
     nb::raise_from(error, PyExc_ImportError, "%s", text.c_str());
     throw nb::python_error();
   }
+}
+
+// The name under which this version keeps how a value is sharded, in the metadata of a Variable.
+nb::handle sharding_key_of(const Facade& table) {
+  const nb::object initializer = table.with_partitioning(table.dict_class, nb::make_tuple("axis"));
+  const nb::object metadata = py::get(initializer(), nb::str("metadata"));
+  for (const char* key : {"out_sharding", "sharding_names"}) {
+    if (py::contains(metadata, nb::str(key))) return PyUnicode_InternFromString(key);
+  }
+  return PyUnicode_InternFromString("sharding");
+}
+
+nb::handle required_key(const Facade& table, std::initializer_list<const char*> keys) {
+  for (const char* key : keys) {
+    if (py::contains(table.required_metadata, nb::str(key))) {
+      return PyUnicode_InternFromString(key);
+    }
+  }
+  throw InternalError("a Variable without one of the metadata that each has");
 }
 
 bool version_at_least(const std::string& version, const std::array<int, 3>& minimum) {
@@ -61,7 +130,9 @@ nb::handle make_not_initialized_error(const Facade& table) {
 }
 
 Facade load() {
+  require_flax();
   Facade f;
+  f.dict_class = nb::handle(reinterpret_cast<PyObject*>(&PyDict_Type));
   f.copy_methods = look_up("flax.linen.module:_UNDEFINED_COPY_PICKLE_METHODS");
   f.nnx_module = look_up("flax.nnx:Module");
   f.nnx_dict = look_up("flax.nnx:Dict");
@@ -76,7 +147,7 @@ Facade load() {
   f.variable_types = look_up("flax.nnx.variablelib:VariableTypeCache");
   f.register_variable_name = look_up("flax.nnx:register_variable_name");
   f.variable_type_from_name = look_up("flax.nnx:variable_type_from_name");
-  f.var_defaults = look_up("flax.nnx.variablelib:var_defaults");
+  f.var_defaults = look_for({"flax.nnx.variablelib:var_defaults"});
   f.using_eager_sharding = look_up("flax.nnx.variablelib:using_eager_sharding");
   f.is_array_ref = look_up("flax.nnx.variablelib:is_array_ref");
   f.rng_state = look_up("flax.nnx:RngState");
@@ -85,17 +156,18 @@ Facade load() {
   f.rng_key = look_up("flax.nnx:RngKey");
   f.rng_count = look_up("flax.nnx:RngCount");
   f.is_data = look_up("flax.nnx:is_data");
-  f.has_data = look_up("flax.nnx.pytreelib:has_data");
+  f.has_data = look_for({"flax.nnx:has_data", "flax.nnx.pytreelib:has_data"});
   f.data = look_up("flax.nnx:data");
   f.split = look_up("flax.nnx:split");
   f.clone = look_up("flax.nnx:clone");
   f.with_partitioning = look_up("flax.nnx.spmd:with_partitioning");
-  f.get_node_impl = look_up("flax.nnx.graphlib:get_node_impl");
-  f.graph_registry = look_up("flax.nnx.graphlib:GRAPH_REGISTRY");
-  f.pytree_registry = look_up("flax.nnx.graphlib:PYTREE_REGISTRY");
-  f.jax_pytree_registry = look_up("flax.nnx.graphlib:JAX_PYTREE_REGISTRY");
-  f.data_elem = look_up("flax.nnx.graphlib:DataElem");
-  f.static_elem = look_up("flax.nnx.graphlib:StaticElem");
+  f.get_node_impl = look_up({"flax.nnx.graphlib:get_node_impl", "flax.nnx.graph:get_node_impl"});
+  f.graph_registry = look_up({"flax.nnx.graphlib:GRAPH_REGISTRY", "flax.nnx.graph:GRAPH_REGISTRY"});
+  f.pytree_registry =
+      look_up({"flax.nnx.graphlib:PYTREE_REGISTRY", "flax.nnx.graph:PYTREE_REGISTRY"});
+  f.jax_pytree_registry = look_for({"flax.nnx.graphlib:JAX_PYTREE_REGISTRY"});
+  f.data_elem = look_for_class({"flax.nnx.graphlib:DataElem"});
+  f.static_elem = look_for_class({"flax.nnx.graphlib:StaticElem"});
   f.bridge_context = look_up("flax.nnx.bridge.module:MODULE_CONTEXT");
   f.nnx_meta = look_up("flax.nnx.bridge.variables:NNXMeta");
 
@@ -125,7 +197,7 @@ Facade load() {
 
   f.jax_array = look_up("jax:Array");
   f.array_impl = look_up("jax._src.array:ArrayImpl");
-  f.prng_key_array = look_up("jax._src.random.prng:PRNGKeyArray");
+  f.prng_key_array = look_up({"jax._src.random.prng:PRNGKeyArray", "jax._src.prng:PRNGKeyArray"});
   f.shaped_array = look_up("jax.core:ShapedArray");
   f.numpy_array = look_up("numpy:ndarray");
   f.tracer = look_up("jax.core:Tracer");
@@ -144,7 +216,8 @@ Facade load() {
   f.numpy_dtype = look_up("numpy:dtype");
   f.mesh = look_up("jax.sharding:Mesh");
   f.abstract_mesh = look_up("jax.sharding:AbstractMesh");
-  f.hashable_mapping = look_up("flax.nnx.graphlib:HashableMapping");
+  f.hashable_mapping =
+      look_for_class({"flax.nnx.graphlib:HashableMapping", "flax.nnx.graph:HashableMapping"});
   f.trace_state = look_up("flax.nnx.tracers:TraceState");
   f.eval_shape = look_up("jax:eval_shape");
   f.random_key = look_up("jax.random:key");
@@ -167,6 +240,10 @@ Facade load() {
   f.copy = look_up("copy:copy");
   f.warn = look_up("warnings:warn");
 
+  if (!f.jax_pytree_registry.is_valid()) f.jax_pytree_registry = nb::dict().release();
+  f.hijax_key = required_key(f, {"hijax", "is_hijax"});
+  f.ref_key = required_key(f, {"ref", "has_ref"});
+  f.sharding_key = sharding_key_of(f);
   f.boxes_exclude_required = version_at_least(version_of("flax"), {0, 12, 11});
   return f;
 }

@@ -1,6 +1,7 @@
 // The one table of Flax and JAX objects that the library uses, private names
-// included. Looked up once; a name that is missing fails with one sentence that
-// names the installed versions. Nothing outside src/upstream touches these modules.
+// included. Looked up once, each in the first place that has it, since versions keep the same
+// object in different places; a name that is missing fails with one sentence that names the
+// installed versions. Nothing outside src/upstream touches these modules.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -28,7 +29,7 @@ struct Facade {
   nb::handle variable_types;  // dict: collection name -> Variable type
   nb::handle register_variable_name;
   nb::handle variable_type_from_name;
-  nb::handle var_defaults;
+  nb::handle var_defaults;  // null before Flax 0.12.4
   nb::handle using_eager_sharding;
   nb::handle is_array_ref;
   nb::handle rng_state;   // class nnx.RngState
@@ -37,7 +38,7 @@ struct Facade {
   nb::handle rng_key;
   nb::handle rng_count;
   nb::handle is_data;
-  nb::handle has_data;
+  nb::handle has_data;  // null before Flax 0.12.5
   nb::handle data;
   nb::handle split;
   nb::handle clone;
@@ -118,9 +119,15 @@ struct Facade {
   nb::handle hashable_mapping;  // flax.nnx.graphlib.HashableMapping
   nb::handle trace_state;       // class flax.nnx.tracers.TraceState
   nb::handle partial;           // functools.partial
+  nb::handle dict_class;
   nb::handle defaultdict;
   nb::handle copy;  // copy.copy
   nb::handle warn;  // warnings.warn
+
+  // The keys of a Variable's metadata, which versions spell differently.
+  nb::handle hijax_key;     // 'hijax', 'is_hijax'
+  nb::handle ref_key;       // 'ref', 'has_ref'
+  nb::handle sharding_key;  // 'out_sharding', 'sharding_names'
 
   // True where Flax's own bridge leaves hijax, ref and eager_sharding out of the
   // metadata of a box (Flax 0.12.11 and later).

@@ -9,6 +9,10 @@ namespace nnx_wrappers::upstream {
 nb::object new_empty(nb::handle type) { return py::allocate(type); }
 
 void set_raw(nb::handle object, nb::handle name, nb::handle value) {
+  if (PyUnicode_Check(name.ptr()) == 0) {  // a number in an nnx.List, before Flax 0.12.4
+    py::instance_dict(object)[name] = value;
+    return;
+  }
   py::set_generic(object, name, value);
 }
 

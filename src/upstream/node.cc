@@ -67,7 +67,10 @@ nb::dict data_names_of(nb::handle node) {
 std::vector<Child> pytree_children(nb::handle node) {
   const PrivateNames& n = private_names();
   const bool tagged = truthy(py::get(node, n.is_pytree));
-  const bool has_int_keys = truthy(py::get(node, n.has_int_keys));
+  // Before Flax 0.12.4 the attributes of an nnx.List are named by integers as they stand.
+  const nb::object texts_for_numbers = py::class_attribute(node.type(), n.has_int_keys);
+  const bool has_int_keys = texts_for_numbers.is_valid() && truthy(texts_for_numbers);
+  bool has_numbers = has_int_keys;
   const nb::object data_names = tagged ? data_names_of(node) : nb::object();
   std::vector<py::Item> items;
   for (auto& [name, value] : py::dict_items(py::instance_dict(node))) {
@@ -76,9 +79,10 @@ std::vector<Child> pytree_children(nb::handle node) {
       const nb::object is_data = py::dict_get(data_names, name);
       if (!is_data.is_valid() || !truthy(is_data)) continue;
     }
+    has_numbers = has_numbers || PyLong_Check(name.ptr()) != 0;
     items.emplace_back(path_key(name, has_int_keys), std::move(value));
   }
-  if (has_int_keys) {
+  if (has_numbers) {
     sort_type_aware(items);
   } else {
     py::sort_by_key(items);
@@ -176,6 +180,11 @@ bool set_child(nb::handle node, NodeKind kind, nb::handle key, nb::handle value)
       node[key] = value;
       return true;
     case NodeKind::kPytree:
+      if (py::contains(py::instance_dict(node), key) && PyLong_Check(key.ptr()) != 0) {
+        py::instance_dict(node)[key] = value;  // no attribute that Flax's own function can set
+        return true;
+      }
+      [[fallthrough]];
     case NodeKind::kGraphNode:
     case NodeKind::kPytreeNode: {
       const nb::object set_key = py::get(impl_of(node), private_names().set_key);

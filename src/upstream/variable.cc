@@ -1,5 +1,7 @@
 #include "upstream/variable.h"
 
+#include <algorithm>
+
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
 #include "py/object.h"
@@ -24,6 +26,35 @@ nb::object stored_attribute(nb::handle object, nb::handle name) {
 
 void set_raw_value(nb::handle variable, nb::handle value) {
   py::get(variable, names().set_raw_value)(value, nb::arg("_unsafe_bypass_check") = true);
+}
+
+// Whether nnx.var_defaults() tells every flag that a Variable must have.
+bool has_all_defaults() {
+  const Facade& f = facade();
+  if (!f.var_defaults.is_valid()) return false;
+  const nb::object defaults = f.var_defaults();
+  return std::ranges::all_of(py::elements(f.required_metadata), [&](const nb::object& key) {
+    return key.equal(private_names().eager_sharding) || py::get_optional(defaults, key).is_valid();
+  });
+}
+
+// The flags that Flax gives to a Variable which is made now and says nothing of them.
+nb::dict default_flags() {
+  const Facade& f = facade();
+  nb::dict flags;
+  if (!has_all_defaults()) {
+    const nb::object variable = f.variable(0);
+    for (const auto& [key, value] : py::dict_items(py::get(variable, names().get_metadata)())) {
+      if (py::contains(f.required_metadata, key)) flags[key] = value;
+    }
+    return flags;
+  }
+  const nb::object defaults = f.var_defaults();
+  for (const nb::object& key : py::elements(f.required_metadata)) {
+    const nb::object value = py::get_optional(defaults, key);
+    if (value.is_valid()) flags[key] = value;
+  }
+  return flags;
 }
 
 }  // namespace
@@ -161,12 +192,11 @@ bool has_own_init(nb::handle type) {
 }
 
 bool is_made_of_parts(nb::handle type, const nb::dict& metadata) {
-  const PrivateNames& n = private_names();
-  for (nb::handle name : {n.hijax, n.ref}) {
-    if (!metadata.contains(name) || nb::cast<bool>(nb::bool_(metadata[name]))) return false;
+  for (nb::handle key : {facade().hijax_key, facade().ref_key}) {
+    if (!metadata.contains(key) || nb::cast<bool>(nb::bool_(metadata[key]))) return false;
   }
   const auto function_of = [&](nb::handle owner) {
-    return py::get(py::get(owner, n.from_metadata), nb::str("__func__"));
+    return py::get(py::get(owner, names().from_metadata), nb::str("__func__"));
   };
   return function_of(type).is(function_of(facade().variable));
 }
@@ -177,14 +207,25 @@ nb::object new_variable(nb::handle type, nb::handle value, const nb::dict& metad
 
 void add_required_metadata(nb::dict& metadata) {
   const Facade& f = facade();
-  const PrivateNames& n = private_names();
-  if (!metadata.contains(n.hijax) || !metadata.contains(n.ref)) {
-    const nb::object defaults = f.var_defaults();
-    for (nb::handle name : {n.hijax, n.ref}) {
-      if (!metadata.contains(name)) metadata[name] = py::get(defaults, name);
-    }
+  const nb::handle eager = private_names().eager_sharding;
+  nb::object defaults;
+  for (const nb::object& key : py::elements(f.required_metadata)) {
+    if (metadata.contains(key) || key.equal(eager)) continue;
+    if (!defaults.is_valid()) defaults = default_flags();
+    metadata[key] = defaults[key];
   }
-  if (!metadata.contains(n.eager_sharding)) metadata[n.eager_sharding] = f.using_eager_sharding();
+  if (!metadata.contains(eager)) metadata[eager] = f.using_eager_sharding();
+}
+
+nb::tuple creation_settings() {
+  const Facade& f = facade();
+  const nb::object defaults = f.var_defaults.is_valid() ? nb::object(f.var_defaults()) : nb::none();
+  if (!defaults.is_none()) {
+    return nb::make_tuple(f.using_eager_sharding(), py::get(defaults, f.hijax_key),
+                          py::get(defaults, f.ref_key));
+  }
+  const nb::dict flags = default_flags();
+  return nb::make_tuple(f.using_eager_sharding(), flags[f.hijax_key], flags[f.ref_key]);
 }
 
 }  // namespace nnx_wrappers::upstream

@@ -50,7 +50,8 @@ nb::dict metadata_view(nb::handle variable);
 // The metadata as Flax's bridge of the installed version puts it into a box.
 nb::dict box_metadata(nb::handle variable);
 
-// True for the metadata entries that every Variable has (hijax, ref, eager_sharding).
+// True for the metadata entries that every Variable has (hijax, ref, eager_sharding; older
+// versions have others).
 bool is_required_metadata(nb::handle name);
 
 // isinstance on the type: a subclass of nnx.RngState.
@@ -79,7 +80,10 @@ bool is_made_of_parts(nb::handle type, const nb::dict& metadata);
 // sharding. `metadata` must hold hijax, ref and eager_sharding.
 nb::object new_variable(nb::handle type, nb::handle value, const nb::dict& metadata);
 
-// Flax's present defaults for the three required entries, added where missing.
+// Flax's present defaults for the required entries, added where missing.
 void add_required_metadata(nb::dict& metadata);
+
+// What decides how Flax makes a Variable now: (eager sharding, hijax, ref), each as it stands.
+nb::tuple creation_settings();
 
 }  // namespace nnx_wrappers::upstream

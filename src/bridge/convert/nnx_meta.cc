@@ -99,9 +99,10 @@ nb::object changed_box(nb::handle box, long index, nb::handle params, Change cha
       metadata[key] = nb::tuple(changed_names(current, index, value, change));
     }
   }
-  const nb::object sharding = py::dict_get(metadata, n.out_sharding);
+  const nb::object sharding = py::dict_get(metadata, upstream::facade().sharding_key);
   if (sharding.is_valid() && nb::cast<bool>(nb::bool_(sharding))) {
-    metadata[n.out_sharding] = changed_sharding(sharding, index, axis_name, change);
+    metadata[upstream::facade().sharding_key] =
+        changed_sharding(sharding, index, axis_name, change);
   }
   nb::object changed =
       upstream::new_variable(upstream::variable_type(variable), py::get(box, n.value), metadata);

@@ -28,12 +28,14 @@ void add_class_hooks(nb::handle type, nb::dict& metadata) {
 
 // Today's name for the two names that Flax has deprecated.
 void rename_sharding(nb::dict& metadata) {
+  const nb::handle present = upstream::facade().sharding_key;
   for (const char* old_name : {"sharding", "sharding_names"}) {
     const nb::str key(old_name);
+    if (key.equal(present)) return;
     const nb::object value = py::dict_get(metadata, key);
     if (!value.is_valid()) continue;
     py::remove(metadata, key);
-    metadata[upstream::names().out_sharding] = value;
+    metadata[present] = value;
   }
 }
 
@@ -45,7 +47,7 @@ nb::object place(nb::handle value, const nb::dict& metadata, Placement placement
   nb::object kept = nb::borrow(value);
   if (placement == Placement::kNever || !upstream::is_jax_array(value)) return kept;
   if (!is_placed(metadata)) return kept;
-  const nb::object sharding = metadata[n.out_sharding];
+  const nb::object sharding = metadata[f.sharding_key];
   if (!nb::cast<bool>(nb::bool_(metadata[n.eager_sharding]))) return kept;
   nb::object mesh = py::dict_get(metadata, n.mesh);
   if (!mesh.is_valid()) mesh = nb::none();
@@ -61,7 +63,7 @@ bool flag(const nb::dict& metadata, nb::handle name) {
 }
 
 nb::object in_ref(const nb::object& value, const nb::dict& metadata) {
-  return flag(metadata, upstream::names().ref) && upstream::is_jax_array(value)
+  return flag(metadata, upstream::facade().ref_key) && upstream::is_jax_array(value)
              ? nb::object(upstream::facade().new_ref(value))
              : value;
 }
@@ -78,7 +80,7 @@ nb::object by_constructor(nb::handle type, nb::handle value, const nb::dict& met
   if (!eager.is_valid()) eager = upstream::facade().using_eager_sharding();
   nb::dict made = upstream::metadata(variable);
   made[n.eager_sharding] = eager;
-  if (flag(made, n.hijax)) return variable;
+  if (flag(made, upstream::facade().hijax_key)) return variable;
   return upstream::new_variable(variable.type(), in_ref(place(value, made, placement), made), made);
 }
 
@@ -92,7 +94,7 @@ nb::dict default_metadata(nb::handle type) {
 }
 
 bool is_placed(const nb::dict& metadata) {
-  const nb::object sharding = py::dict_get(metadata, upstream::names().out_sharding);
+  const nb::object sharding = py::dict_get(metadata, upstream::facade().sharding_key);
   return sharding.is_valid() && !sharding.is_none();
 }
 

@@ -10,6 +10,7 @@
 #include "upstream/node.h"
 #include "upstream/qwix.h"
 #include "upstream/scope.h"
+#include "upstream/variable.h"
 
 namespace nnx_wrappers::bridge {
 
@@ -138,10 +139,7 @@ nb::object key_of(const ConstructorCall& call, std::string& reason) {
   key.append(graph::trace_context_key());
   if (call.interceptors.is_valid()) key.append(upstream::interceptor_ids(call.interceptors));
   key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));
-  key.append(f.using_eager_sharding());
-  const nb::object defaults = f.var_defaults();
-  key.append(nb::make_tuple(py::get(defaults, upstream::names().hijax),
-                            py::get(defaults, upstream::names().ref)));
+  key.append(upstream::creation_settings());
   return nb::tuple(key);
 }
 

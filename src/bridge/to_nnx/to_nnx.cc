@@ -306,7 +306,9 @@ nb::object attribute(nb::handle self, nb::handle name) {
 
 nb::object attribute_value(nb::handle value) {
   const upstream::Facade& f = upstream::facade();
-  if (nb::cast<bool>(f.is_data(value)) || nb::len(f.has_data(value)) == 0) return nb::borrow(value);
+  const bool is_kept =
+      !f.has_data.is_valid() || nb::cast<bool>(f.is_data(value)) || nb::len(f.has_data(value)) == 0;
+  if (is_kept) return nb::borrow(value);
   return f.data(value);
 }
 
