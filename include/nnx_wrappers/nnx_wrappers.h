@@ -10,6 +10,7 @@
 #include "nnx_wrappers/collections.h"
 #include "nnx_wrappers/context.h"
 #include "nnx_wrappers/errors.h"
+#include "nnx_wrappers/features.h"
 #include "nnx_wrappers/install.h"
 #include "nnx_wrappers/lazy_init.h"
 #include "nnx_wrappers/rngs.h"

@@ -262,6 +262,25 @@ Example::
   ('in', 'out')
 )";
 
+inline constexpr const char* kFeatures =
+    R"(What works here, and why not where it does not.
+
+The library knows how many versions of Flax and JAX work inside, and uses that where a probe finds
+that it is right. Where a feature is off, Flax's own way runs: slower, with the same answers.
+
+Returns:
+  For each feature None where it is on, else the reason why it is off: a name that this version
+  does not have, a probe that found a difference, another feature that is off, or the environment
+  variable NNX_WRAPPERS_DISABLE. It is decided once in a process.
+
+Example::
+
+  >>> import nnx_wrappers
+  >>> sorted(nnx_wrappers.features())  # doctest: +NORMALIZE_WHITESPACE
+  ['fast_variables', 'fast_walk', 'guards', 'lazy_keys', 'native_scopes', 'plans', 'qwix',
+   'shape_checks']
+)";
+
 inline constexpr const char* kCacheInfo =
     R"(What the library remembers, counted since the last `clear_caches`.
 

@@ -73,6 +73,7 @@ void bind_functions(nb::module_& m) {
         nb::arg("names").none(), nb::arg("mesh") = nb::none(),
         nb::sig(signatures::kWithPartitioning), docs::kWithPartitioning);
   m.def("cache_info", &nw::cache_info, nb::sig(signatures::kCacheInfo), docs::kCacheInfo);
+  m.def("features", &nw::features, nb::sig(signatures::kFeatures), docs::kFeatures);
   m.def("clear_caches", &nw::clear_caches, docs::kClearCaches);
   m.def(
       "use_plans", [](nb::handle enabled) { return nw::use_plans(flag(enabled, "use_plans")); },

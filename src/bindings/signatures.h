@@ -26,6 +26,7 @@ inline constexpr const char* kLinenRngsDict =
 inline constexpr const char* kWithPartitioning =
     "def with_partitioning(fn: flax.typing.Initializer, names: flax.typing.Sharding, mesh: "
     "jax.sharding.Mesh | None = None) -> flax.typing.Initializer";
+inline constexpr const char* kFeatures = "def features() -> dict[str, str | None]";
 inline constexpr const char* kCacheInfo = "def cache_info() -> dict[str, dict[str, typing.Any]]";
 inline constexpr const char* kUsePlans = "def use_plans(enabled: bool) -> bool";
 inline constexpr const char* kRecordUsage = "def record_usage(enabled: bool) -> bool";

@@ -133,23 +133,25 @@ Facade load() {
   require_flax();
   Facade f;
   f.dict_class = nb::handle(reinterpret_cast<PyObject*>(&PyDict_Type));
-  f.copy_methods = look_up("flax.linen.module:_UNDEFINED_COPY_PICKLE_METHODS");
+  f.copy_methods = look_for({"flax.linen.module:_UNDEFINED_COPY_PICKLE_METHODS"});
   f.nnx_module = look_up("flax.nnx:Module");
   f.nnx_dict = look_up("flax.nnx:Dict");
   f.nnx_list = look_up("flax.nnx:List");
   f.pytree = look_up("flax.nnx:Pytree");
-  f.pytree_flatten = look_up("flax.nnx:Pytree._graph_node_flatten");
+  f.pytree_flatten = look_for({"flax.nnx:Pytree._graph_node_flatten"});
   f.variable = look_up("flax.nnx:Variable");
   f.variable_init = look_up("flax.nnx:Variable.__init__");
   f.variable_get_value = look_up("flax.nnx:Variable.get_value");
-  f.hijax_variable = look_up("flax.nnx.variablelib:HijaxVariable");
+  f.hijax_variable = look_for_class({"flax.nnx.variablelib:HijaxVariable"});
   f.required_metadata = look_up("flax.nnx:Variable.required_metadata");
-  f.variable_types = look_up("flax.nnx.variablelib:VariableTypeCache");
+  f.variable_types = look_for({"flax.nnx.variablelib:VariableTypeCache"});
   f.register_variable_name = look_up("flax.nnx:register_variable_name");
+  f.variable_name_from_type = look_up("flax.nnx:variable_name_from_type");
   f.variable_type_from_name = look_up("flax.nnx:variable_type_from_name");
-  f.var_defaults = look_for({"flax.nnx.variablelib:var_defaults"});
-  f.using_eager_sharding = look_up("flax.nnx.variablelib:using_eager_sharding");
-  f.is_array_ref = look_up("flax.nnx.variablelib:is_array_ref");
+  f.var_defaults = look_for({"flax.nnx:var_defaults", "flax.nnx.variablelib:var_defaults"});
+  f.using_eager_sharding =
+      look_up({"flax.nnx:using_eager_sharding", "flax.nnx.variablelib:using_eager_sharding"});
+  f.is_array_ref = look_up({"flax.nnx:is_array_ref", "flax.nnx.variablelib:is_array_ref"});
   f.rng_state = look_up("flax.nnx:RngState");
   f.rngs = look_up("flax.nnx:Rngs");
   f.rng_stream = look_up("flax.nnx:RngStream");
@@ -168,16 +170,16 @@ Facade load() {
   f.jax_pytree_registry = look_for({"flax.nnx.graphlib:JAX_PYTREE_REGISTRY"});
   f.data_elem = look_for_class({"flax.nnx.graphlib:DataElem"});
   f.static_elem = look_for_class({"flax.nnx.graphlib:StaticElem"});
-  f.bridge_context = look_up("flax.nnx.bridge.module:MODULE_CONTEXT");
-  f.nnx_meta = look_up("flax.nnx.bridge.variables:NNXMeta");
+  f.bridge_context = look_for({"flax.nnx.bridge.module:MODULE_CONTEXT"});
+  f.nnx_meta = look_up({"flax.nnx.bridge:NNXMeta", "flax.nnx.bridge.variables:NNXMeta"});
 
   f.linen_module = look_up("flax.linen:Module");
   f.linen_apply = look_up("flax.linen:apply");
-  f.unbound_function = look_up("flax.linen.module:_get_unbound_fn");
+  f.unbound_function = look_for({"flax.linen.module:_get_unbound_fn"});
   f.scope = look_up("flax.core:Scope");
   f.current_trace = look_up("flax.core.tracers:current_trace");
-  f.child_rng_token = look_up("flax.core.scope:child_rng_token");
-  f.lazy_rng = look_up("flax.core.scope:LazyRng");
+  f.child_rng_token = look_for({"flax.core.scope:child_rng_token"});
+  f.lazy_rng = look_for({"flax.core.scope:LazyRng"});
   f.linen_context = look_up("flax.linen.module:_context");
   f.axis_metadata = look_up("flax.core.meta:AxisMetadata");
   f.partitioned = look_up("flax.core.meta:Partitioned");
@@ -196,8 +198,9 @@ Facade load() {
   f.not_initialized_error = make_not_initialized_error(f);
 
   f.jax_array = look_up("jax:Array");
-  f.array_impl = look_up("jax._src.array:ArrayImpl");
-  f.prng_key_array = look_up({"jax._src.random.prng:PRNGKeyArray", "jax._src.prng:PRNGKeyArray"});
+  f.array_impl = look_for_class({"jax._src.array:ArrayImpl"});
+  f.prng_key_array =
+      look_for_class({"jax._src.random.prng:PRNGKeyArray", "jax._src.prng:PRNGKeyArray"});
   f.shaped_array = look_up("jax.core:ShapedArray");
   f.numpy_array = look_up("numpy:ndarray");
   f.tracer = look_up("jax.core:Tracer");
@@ -208,7 +211,7 @@ Facade load() {
   f.tree_flatten = look_up("jax.tree_util:tree_flatten");
   f.to_state_dict = look_up("flax.serialization:to_state_dict");
   f.from_state_dict = look_up("flax.serialization:from_state_dict");
-  f.trace_context = look_up("jax._src.config:trace_context");
+  f.trace_context = look_for({"jax._src.config:trace_context"});
   f.jit_function = look_up("jax.numpy:sin").type();
   f.custom_jvp = look_up("jax:custom_jvp");
   f.custom_vjp = look_up("jax:custom_vjp");
@@ -218,13 +221,13 @@ Facade load() {
   f.abstract_mesh = look_up("jax.sharding:AbstractMesh");
   f.hashable_mapping =
       look_for_class({"flax.nnx.graphlib:HashableMapping", "flax.nnx.graph:HashableMapping"});
-  f.trace_state = look_up("flax.nnx.tracers:TraceState");
+  f.trace_state = look_for({"flax.nnx.tracers:TraceState"});
   f.eval_shape = look_up("jax:eval_shape");
   f.random_key = look_up("jax.random:key");
   f.make_jaxpr = look_up("jax:make_jaxpr");
-  f.dce_jaxpr = look_up("jax.interpreters.partial_eval:dce_jaxpr");
-  f.closed_jaxpr = look_up("jax.extend.core:ClosedJaxpr");
-  f.jaxpr_as_fun = look_up("jax.extend.core:jaxpr_as_fun");
+  f.dce_jaxpr = look_for({"jax.interpreters.partial_eval:dce_jaxpr"});
+  f.closed_jaxpr = look_for({"jax.extend.core:ClosedJaxpr"});
+  f.jaxpr_as_fun = look_for({"jax.extend.core:jaxpr_as_fun"});
   f.jit = look_up("jax:jit");
   f.fold_in = look_up("jax.random:fold_in");
   f.lax_add = look_up("jax.lax:add");

@@ -26,9 +26,10 @@ struct Facade {
   nb::handle variable_get_value;
   nb::handle hijax_variable;  // class HijaxVariable (a Variable seen by JAX)
   nb::handle required_metadata;
-  nb::handle variable_types;  // dict: collection name -> Variable type
+  nb::handle variable_types;  // dict: collection name -> Variable type; may be null
   nb::handle register_variable_name;
   nb::handle variable_type_from_name;
+  nb::handle variable_name_from_type;
   nb::handle var_defaults;  // null before Flax 0.12.4
   nb::handle using_eager_sharding;
   nb::handle is_array_ref;

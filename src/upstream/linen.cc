@@ -18,13 +18,17 @@ nb::object innermost_linen_module() {
 }
 
 nb::object innermost_bridge_module() {
+  if (!facade().bridge_context.is_valid()) return nb::none();
   const nb::object stack = py::get(facade().bridge_context, private_names().module_stack);
   if (nb::len(stack) == 0) return nb::none();
   const nb::object entry = stack[-1];
   return entry.is_none() ? nb::none() : py::get(entry, nb::str("module"));
 }
 
-bool is_for_copies(nb::handle name) { return py::contains(facade().copy_methods, name); }
+bool is_for_copies(nb::handle name) {
+  const nb::handle known = facade().copy_methods;
+  return known.is_valid() ? py::contains(known, name) : py::utf8(name).starts_with("__");
+}
 
 bool is_initializing(nb::handle linen_module) {
   const nb::object scope = py::get(linen_module, private_names().scope);

@@ -7,6 +7,7 @@
 #include "py/object.h"
 #include "upstream/array.h"
 #include "upstream/facade.h"
+#include "upstream/features.h"
 #include "upstream/private_names.h"
 #include "upstream/variable.h"
 
@@ -64,6 +65,14 @@ nb::dict data_names_of(nb::handle node) {
   return py::to_dict(names);
 }
 
+nb::object impl_of(nb::handle node) {
+  nb::object impl = facade().get_node_impl(node);
+  if (impl.is_none()) throw InternalError("a node without a Flax node implementation");
+  return impl;
+}
+
+}  // namespace
+
 std::vector<Child> pytree_children(nb::handle node) {
   const PrivateNames& n = private_names();
   const bool tagged = truthy(py::get(node, n.is_pytree));
@@ -93,12 +102,6 @@ std::vector<Child> pytree_children(nb::handle node) {
   return children;
 }
 
-nb::object impl_of(nb::handle node) {
-  nb::object impl = facade().get_node_impl(node);
-  if (impl.is_none()) throw InternalError("a node without a Flax node implementation");
-  return impl;
-}
-
 std::vector<Child> children_by_flax(nb::handle node) {
   const Facade& f = facade();
   std::vector<Child> children;
@@ -107,6 +110,7 @@ std::vector<Child> children_by_flax(nb::handle node) {
     nb::object value = pair[1];
     bool tagged = false;
     if (py::is_subtype(value.type(), f.static_elem)) continue;
+    if (pair[0].equal(private_names().pytree_state)) continue;  // flags, never state
     if (py::is_subtype(value.type(), f.data_elem)) {
       value = py::get(value, private_names().value);
       tagged = true;
@@ -115,8 +119,6 @@ std::vector<Child> children_by_flax(nb::handle node) {
   }
   return children;
 }
-
-}  // namespace
 
 bool is_pytree(nb::handle object) { return py::is_subtype(object.type(), facade().pytree); }
 
@@ -130,7 +132,7 @@ NodeKind kind_of(nb::handle object) {
   if (is_variable(object)) return NodeKind::kVariable;
   const nb::handle type = object.type();
   if (py::contains(f.graph_registry, type)) {
-    if (is_pytree(object) &&
+    if (is_pytree(object) && has(Feature::kFastWalk) &&
         py::get(type, private_names().graph_node_flatten).is(f.pytree_flatten)) {
       return NodeKind::kPytree;
     }

@@ -40,6 +40,11 @@ struct Child {
 // The children of a node in Flax's order, static attributes left out. All owned.
 std::vector<Child> children_of(nb::handle node, NodeKind kind);
 
+// The same for an nnx.Pytree, read from its __dict__; and by the flatten function that Flax has for
+// the type of the node.
+std::vector<Child> pytree_children(nb::handle node);
+std::vector<Child> children_by_flax(nb::handle node);
+
 // Puts `value` at `key` in a mutable node; returns false if the node cannot be
 // changed in place (a tuple, a generic pytree).
 bool set_child(nb::handle node, NodeKind kind, nb::handle key, nb::handle value);

@@ -6,6 +6,7 @@
 #include "py/object.h"
 #include "py/once.h"
 #include "upstream/facade.h"
+#include "upstream/features.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
 
@@ -77,7 +78,7 @@ Manager manager() {
 }  // namespace
 
 nb::object qwix_interceptors() {
-  if (!imported(module_names().package).is_valid()) return {};
+  if (!imported(module_names().package).is_valid() || !has(Feature::kQwix)) return {};
   const Manager qwix = manager();
   if (!qwix.threads.is_valid() || PyDict_Size(qwix.threads.ptr()) == 0) return {};
   const nb::int_ thread(PyThread_get_thread_ident());

@@ -4,22 +4,13 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "upstream/facade.h"
+#include "upstream/features.h"
 #include "upstream/linen.h"
 #include "upstream/private_names.h"
 
 namespace nnx_wrappers::upstream {
 
 namespace {
-
-// hash((id(self.root._variables), self.path, id(self.rng_counters)))
-nb::object hash_parts(nb::handle scope) {
-  const PrivateNames& n = private_names();
-  const nb::dict attributes = py::instance_dict(scope);
-  const nb::object parent_root = attributes[n.root];
-  const nb::object root = parent_root.is_none() ? nb::borrow(scope) : parent_root;
-  return nb::make_tuple(py::id(py::instance_dict(root)[n.all_variables]), attributes[n.path],
-                        py::id(attributes[n.rng_counters]));
-}
 
 nb::object no_reservations() {
   return facade().defaultdict(nb::borrow(reinterpret_cast<PyObject*>(&PySet_Type)));
@@ -43,9 +34,12 @@ nb::object by_flax(nb::handle scope, const char* method, const nb::tuple& args) 
   return made;
 }
 
-// False for a scope that somebody has given streams of another kind than a dict.
-bool has_usual_streams(const nb::dict& attributes) {
-  return PyDict_CheckExact(nb::object(attributes[private_names().rngs]).ptr()) != 0;
+// False for a scope that is over, or that somebody has given streams of another kind than a dict.
+bool is_valid_with_streams(nb::handle scope) {
+  const PrivateNames& n = private_names();
+  const nb::dict attributes = py::instance_dict(scope);
+  return attributes[n.invalid].ptr() == Py_False &&
+         PyDict_CheckExact(nb::object(attributes[n.rngs]).ptr()) != 0;
 }
 
 // The counters of a child's streams: those of an earlier child of this name, or new ones.
@@ -116,12 +110,25 @@ void skip_key(nb::handle scope, nb::handle stream) {
   counters[stream] = counters[stream] + nb::int_(1);
 }
 
-nb::object rewound(nb::handle scope, bool rewind_rngs) {
+// hash((id(self.root._variables), self.path, id(self.rng_counters)))
+nb::object hash_parts(nb::handle scope) {
   const PrivateNames& n = private_names();
   const nb::dict attributes = py::instance_dict(scope);
-  if (rewind_rngs || attributes[n.invalid].ptr() != Py_False || !has_usual_streams(attributes)) {
-    return by_flax(scope, "rewound", nb::make_tuple(rewind_rngs));
-  }
+  const nb::object parent_root = attributes[n.root];
+  const nb::object root = parent_root.is_none() ? nb::borrow(scope) : parent_root;
+  return nb::make_tuple(py::id(py::instance_dict(root)[n.all_variables]), attributes[n.path],
+                        py::id(attributes[n.rng_counters]));
+}
+
+nb::object rewound(nb::handle scope, bool rewind_rngs) {
+  const bool is_usual = !rewind_rngs && has(Feature::kNativeScopes) && is_valid_with_streams(scope);
+  return is_usual ? rewound_natively(scope)
+                  : by_flax(scope, "rewound", nb::make_tuple(rewind_rngs));
+}
+
+nb::object rewound_natively(nb::handle scope) {
+  const PrivateNames& n = private_names();
+  const nb::dict attributes = py::instance_dict(scope);
   nb::dict made = py::copy_dict(attributes);
   made[n.rngs] = py::copy_dict(attributes[n.rngs]);
   made[n.reservations] = no_reservations();
@@ -130,14 +137,20 @@ nb::object rewound(nb::handle scope, bool rewind_rngs) {
 }
 
 nb::object pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reuse) {
+  const bool is_usual =
+      PyUnicode_CheckExact(name.ptr()) != 0 && !reuse && has(Feature::kNativeScopes) &&
+      is_valid_with_streams(scope) &&
+      py::equal(facade().current_trace(),
+                nb::object(py::instance_dict(scope)[private_names().trace_level]));
+  return is_usual ? pushed_natively(scope, name)
+                  : by_flax(scope, "push", nb::make_tuple(name, prefix, reuse));
+}
+
+nb::object pushed_natively(nb::handle scope, nb::handle name) {
   const PrivateNames& n = private_names();
   const Facade& f = facade();
   const nb::dict attributes = py::instance_dict(scope);
   const nb::object trace = f.current_trace();
-  const bool is_usual = PyUnicode_CheckExact(name.ptr()) != 0 && !reuse &&
-                        attributes[n.invalid].ptr() == Py_False && has_usual_streams(attributes) &&
-                        py::equal(trace, attributes[n.trace_level]);
-  if (!is_usual) return by_flax(scope, "push", nb::make_tuple(name, prefix, reuse));
   reserve(scope, name, nb::none());
   const nb::object step = nb::make_tuple(name);
   nb::dict rngs;
@@ -163,6 +176,8 @@ nb::object pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reu
   return py::instance_with(scope.type(), made);
 }
 
-void hash_in_c(nb::handle scope_class) { py::set_hash(scope_class, hash_parts); }
+void hash_in_c(nb::handle scope_class) {
+  if (has(Feature::kNativeScopes)) py::set_hash(scope_class, hash_parts);
+}
 
 }  // namespace nnx_wrappers::upstream

@@ -34,6 +34,14 @@ void skip_key(nb::handle scope, nb::handle stream);
 nb::object rewound(nb::handle scope, bool rewind_rngs);
 nb::object pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reuse);
 
+// The same for the usual case, made without Flax's methods: a scope that is valid, in its own
+// trace, a name, and streams that go on.
+nb::object rewound_natively(nb::handle scope);
+nb::object pushed_natively(nb::handle scope, nb::handle name);
+
+// What Flax hashes of a scope.
+nb::object hash_parts(nb::handle scope);
+
 // Gives `scope_class`, a subclass of Scope, a __hash__ in C with the same values as
 // Scope's: some versions of Linen hash the scope for each field of each module.
 void hash_in_c(nb::handle scope_class);

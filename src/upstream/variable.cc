@@ -7,6 +7,7 @@
 #include "py/object.h"
 #include "upstream/array.h"
 #include "upstream/facade.h"
+#include "upstream/features.h"
 #include "upstream/private_names.h"
 
 namespace nnx_wrappers::upstream {
@@ -17,11 +18,34 @@ nb::object deref(const nb::object& value) {
   return is_array_ref(value) ? nb::object(value[nb::ellipsis()]) : value;
 }
 
+// True for a Variable whose value and metadata are read past its methods.
+bool is_read_directly(nb::handle variable) {
+  return py::is_subtype(variable.type(), facade().variable) && has(Feature::kFastVariables);
+}
+
 // An attribute as it is stored, or an invalid object: no code of the class runs.
 nb::object stored_attribute(nb::handle object, nb::handle name) {
   PyObject* value = PyObject_GenericGetAttr(object.ptr(), name.ptr());
   if (value == nullptr) PyErr_Clear();
   return nb::steal(value);
+}
+
+// What `ask` returns, or an invalid object where it raises a ValueError.
+template <typename Ask>
+nb::object or_nothing(Ask&& ask) {
+  try {
+    return ask();
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_ValueError)) throw;
+    return {};
+  }
+}
+
+// The Variable type that a collection is registered for, or an invalid object.
+nb::object registered_type(nb::handle collection) {
+  const Facade& f = facade();
+  if (f.variable_types.is_valid()) return py::dict_get(f.variable_types, collection);
+  return or_nothing([&] { return f.variable_type_from_name(collection); });
 }
 
 void set_raw_value(nb::handle variable, nb::handle value) {
@@ -86,7 +110,7 @@ nb::object variable_type(nb::handle variable) {
 }
 
 nb::object raw_value(nb::handle variable) {
-  if (is_plain_variable(variable)) return py::get(variable, private_names().raw_value);
+  if (is_read_directly(variable)) return py::get(variable, private_names().raw_value);
   return py::get(variable, private_names().get_raw_value)();
 }
 
@@ -116,6 +140,11 @@ void restore_variable(nb::handle variable, nb::handle raw_value, nb::handle meta
                       std::vector<nb::object>& dying) {
   const PrivateNames& n = private_names();
   if (!is_plain_variable(variable)) return set_raw_value(variable, raw_value);
+  if (!has(Feature::kFastVariables)) {
+    set_raw_value(variable, raw_value);
+    variable.attr("set_metadata")(nb::borrow(metadata));
+    return;
+  }
   dying.push_back(stored_attribute(variable, n.raw_value));
   py::set_generic(variable, n.raw_value, raw_value);
   const nb::object present = stored_attribute(variable, n.var_metadata);
@@ -133,7 +162,7 @@ nb::dict metadata(nb::handle variable) {
 }
 
 nb::dict metadata_view(nb::handle variable) {
-  return is_plain_variable(variable)
+  return is_read_directly(variable)
              ? nb::cast<nb::dict>(py::get(variable, private_names().var_metadata))
              : metadata(variable);
 }
@@ -158,13 +187,16 @@ bool is_rng_state(nb::handle variable) {
 
 nb::object type_for_collection(nb::handle collection) {
   const Facade& f = facade();
-  nb::object type = py::dict_get(f.variable_types, collection);
+  nb::object type = registered_type(collection);
   if (type.is_valid()) return type;
   return f.variable_type_from_name(collection, nb::arg("allow_register") = true);
 }
 
 nb::object collection_of(nb::handle type) {
-  for (auto& [name, registered] : py::dict_items(facade().variable_types)) {
+  const Facade& f = facade();
+  if (!f.variable_types.is_valid())
+    return or_nothing([&] { return f.variable_name_from_type(type); });
+  for (auto& [name, registered] : py::dict_items(f.variable_types)) {
     if (registered.is(type)) return name;
   }
   return {};
@@ -174,7 +206,7 @@ nb::object collection_of_or_register(nb::handle type, const std::string& where) 
   nb::object name = collection_of(type);
   if (name.is_valid()) return name;
   name = py::get(type, nb::str("__name__"));
-  const nb::object holder = py::dict_get(facade().variable_types, name);
+  const nb::object holder = registered_type(name);
   if (holder.is_valid()) {
     const std::string text = py::utf8(name);
     raise_value_error({where, "a Variable type that has a collection of its own",
@@ -192,6 +224,7 @@ bool has_own_init(nb::handle type) {
 }
 
 bool is_made_of_parts(nb::handle type, const nb::dict& metadata) {
+  if (!has(Feature::kFastVariables)) return false;
   for (nb::handle key : {facade().hijax_key, facade().ref_key}) {
     if (!metadata.contains(key) || nb::cast<bool>(nb::bool_(metadata[key]))) return false;
   }

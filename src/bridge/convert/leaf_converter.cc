@@ -7,6 +7,7 @@
 #include "py/object.h"
 #include "upstream/array.h"
 #include "upstream/facade.h"
+#include "upstream/features.h"
 #include "upstream/instance.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
@@ -52,7 +53,9 @@ nb::object VariableMaker::make(nb::handle leaf, const Where& where) {
 
 nb::object VariableMaker::raw(nb::handle value) {
   if (!trace_state_.is_valid()) {
-    trace_state_ = upstream::facade().trace_state();
+    trace_state_ = upstream::has(upstream::Feature::kFastVariables)
+                       ? nb::object(upstream::facade().trace_state())
+                       : nb::none();
     if (!upstream::has_own_init(type_)) {
       metadata_ = default_metadata(type_);
       is_simple_ = upstream::is_made_of_parts(type_, metadata_) && !is_placed(metadata_);

@@ -6,6 +6,7 @@
 #include "bridge/plan/plan_cache.h"
 #include "py/call_recorder.h"
 #include "py/object.h"
+#include "upstream/features.h"
 
 namespace nnx_wrappers::bridge {
 
@@ -41,7 +42,8 @@ Planned new_plan(const ConstructorCall& call, nb::handle key, const std::string&
 }  // namespace
 
 Planned plan_for(const ConstructorCall& call, UsageOfCall& usage) {
-  if (!PlanCache::get().is_enabled()) {
+  const bool is_off = !upstream::has(upstream::Feature::kPlans);
+  if (is_off || !PlanCache::get().is_enabled()) {
     usage.not_planned("plans are switched off");
     return {};
   }

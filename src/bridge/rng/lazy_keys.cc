@@ -6,6 +6,7 @@
 #include "py/python_class.h"
 #include "upstream/array.h"
 #include "upstream/facade.h"
+#include "upstream/features.h"
 #include "upstream/leaked.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
@@ -33,7 +34,8 @@ bool may_advance(nb::handle count) {
   return !trace_state.is_valid() || upstream::is_present(trace_state);
 }
 
-// The stream's next key, not computed yet: what RngStream.__call__ will fold.
+// The stream's next key, not computed yet: what RngStream.__call__ will fold. Invalid where the
+// stream may not advance and Flax has no key that would say so when it is asked for.
 nb::object lazy_key(nb::handle stream) {
   const upstream::Names& n = upstream::names();
   const upstream::Facade& f = upstream::facade();
@@ -47,8 +49,10 @@ nb::object lazy_key(nb::handle stream) {
     return stream();  // Linen raises its own error for a batch of keys
   const nb::object now = upstream::raw_value(count);
   if (!may_advance(count)) {
+    if (!f.lazy_rng.is_valid()) return {};
     return f.lazy_rng(promise_class()(key, now, nb::none()), nb::make_tuple());
   }
+  if (!upstream::has(upstream::Feature::kLazyKeys)) return stream();
   // In a trace jax.numpy's dispatch takes longer than the equation that it adds.
   upstream::store_value(count, upstream::is_tracer(now)
                                    ? f.lax_add(now, py::get(now, n.dtype).attr("type")(1))
@@ -91,7 +95,10 @@ nb::dict drawn_keys(const nb::dict& keys, bool& are_kept) {
 nb::dict lazy_keys(nb::handle rngs) {
   if (!py::is_instance(rngs, upstream::facade().rngs)) return nnx_rngs_to_linen(rngs);
   nb::dict keys;
-  for (const auto& [name, stream] : upstream::streams_of(rngs)) keys[name] = lazy_key(stream);
+  for (const auto& [name, stream] : upstream::streams_of(rngs)) {
+    const nb::object key = lazy_key(stream);
+    if (key.is_valid()) keys[name] = key;
+  }
   return nnx_rngs_to_linen(keys);
 }
 

@@ -13,6 +13,7 @@
 #include "py/python_class.h"
 #include "upstream/array.h"
 #include "upstream/facade.h"
+#include "upstream/features.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
 #include "upstream/qwix.h"
@@ -92,7 +93,9 @@ nb::object checked_param(nb::handle scope, nb::handle name, nb::handle init_fn,
   if (unbox && !upstream::is_jax_array(value)) {
     value = upstream::facade().unbox(value);
   }
-  const nb::object key = check_key(init_fn, init_args, init_kwargs, value);
+  const bool may_keep = upstream::has(upstream::Feature::kShapeChecks);
+  const nb::object key =
+      may_keep ? check_key(init_fn, init_args, init_kwargs, value) : nb::object();
   ShapeChecks& checks = ShapeChecks::get();
   // What runs inside a recording is part of it.
   const bool is_kept = key.is_valid() && !py::CallRecorder::is_recording();
@@ -121,7 +124,8 @@ nb::object apply_linen(nb::handle linen_module, const LinenCall& call, const nb:
   const upstream::Names& n = upstream::names();
   const upstream::Facade& f = upstream::facade();
   const bool is_linen = upstream::is_linen_module(linen_module);
-  const nb::object function = is_linen ? method_of(linen_module, call.method) : nb::object();
+  const bool is_known = is_linen && upstream::facade().unbound_function.is_valid();
+  const nb::object function = is_known ? method_of(linen_module, call.method) : nb::object();
   nb::dict given = py::copy_dict(kwargs);
   const nb::tuple positional = py::prepended(call.variables, args);
   given[n.rngs] = call.rngs;
