@@ -1,4 +1,4 @@
-"""`python -m nnx_wrappers run`: a program on this library, unchanged."""
+"""`python -m nnx_wrappers run`: runs a program on this library, unmodified."""
 
 import argparse
 import inspect
@@ -45,14 +45,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def name_frames() -> None:
-    """Tells `inspect` whose the frames below the program are, of which no module has the file: else
-    it looks through all modules again at each `inspect.stack()`."""
+    """Tells `inspect` the module of the stack frames below the program.
+
+    No module has the file of these frames, so `inspect` would search all modules for it in each
+    `inspect.stack()`.
+    """
     for name in ("<frozen runpy>", __file__):
         inspect.modulesbyfile[os.path.abspath(name)] = "runpy"
 
 
 def run_program(program: str, is_module: bool, args: list[str]) -> None:
-    """As `python program args` and `python -m program args` do it."""
+    """Runs a script as `python program args` does, or a module as `python -m program args` does."""
     sys.argv = [program, *args]
     name_frames()
     if is_module:

@@ -12,7 +12,9 @@ M = tp.TypeVar("M", bound=nnx.Module)
 
 @dataclasses.dataclass
 class Functional(tp.Generic[M]):
-    """What `functional` makes: `init` gives a State, `apply` takes it back.
+    """An NNX module as two pure functions: `init` returns its State, and `apply` takes it.
+
+    `functional` makes it.
 
     Attributes:
       module_type: the NNX class.
@@ -41,13 +43,13 @@ class Functional(tp.Generic[M]):
         return _core.functional_init(self, rngs)
 
     def apply(self, *states: tp.Any) -> tp.Any:
-        """The module as a function of its inputs, on these States.
+        """The module with these States, as a function of its inputs.
 
         Args:
-          *states: what `init` returned, whole or in the parts that `nnx.split` makes.
+          *states: the State that `init` returned, whole or in the parts that `nnx.split` makes.
 
         Returns:
-          A function. Called like the module, or by the name of a method, it gives
+          A function. Called like the module, or by the name of a method, it returns
           `(output, (graphdef, state))` with the new State.
 
         Raises:
@@ -63,7 +65,7 @@ def functional(cls: type[M]) -> tp.Callable[..., Functional[M]]:
       cls: the NNX class.
 
     Returns:
-      A function that takes the arguments of the class, `rngs` left out, and gives a
+      A function that takes the arguments of the class except `rngs`, and returns a
       `Functional`.
 
     Example::

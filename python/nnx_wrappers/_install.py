@@ -4,19 +4,20 @@ from nnx_wrappers import _core
 
 
 class Installation:
-    """What `install()` replaced, and the way back. There is one installation a process.
+    """The names that `install()` has replaced. A process has one installation at most.
 
-    No class of the extension: what JAX keeps beyond the end of Python (every class of a
-    module, with the globals of its methods) may hold one, and nanobind would call it a leak.
+    This is a Python class, since JAX keeps every class of a module alive beyond the end of Python,
+    with the globals of its methods. An instance of a class of the extension among these would be
+    reported by nanobind as leaked.
     """
 
     __slots__ = ()
 
     def restore(self) -> None:
-        """Puts everything back; does nothing the second time.
+        """Puts the earlier objects back; does nothing the second time.
 
-        A name that somebody else has replaced since is left alone. Modules that were
-        imported meanwhile keep the classes they hold.
+        A name that has another object by now is left alone. Modules that were imported meanwhile
+        keep the classes that they hold.
         """
         _core.installation_restore()
 

@@ -1,4 +1,4 @@
-"""The Rngs that a constructor is given while Linen initializes."""
+"""The `nnx.Rngs` that `ToLinen` gives to a constructor in `init`."""
 
 import typing as tp
 
@@ -8,7 +8,7 @@ from nnx_wrappers import _core
 
 
 class LinenRngs(nnx.Rngs):
-    """`nnx.Rngs` with Linen's rule for missing streams: they fall back to 'params'."""
+    """An `nnx.Rngs` whose missing streams fall back to 'params', as those of Linen do."""
 
     def _get_stream(self, name: str, error_type: type[Exception]) -> nnx.RngStream:
         return _core.to_linen_stream(self, name, error_type)

@@ -1,4 +1,4 @@
-"""The Linen scope that a ToNNX runs its module in."""
+"""The scope in which a ToNNX runs its Linen module, and the keys that it has."""
 
 import typing as tp
 
@@ -9,7 +9,11 @@ from nnx_wrappers import _core
 
 
 class LazyKey:
-    """The next key of a stream, drawn when it is asked for."""
+    """The next key of a stream, computed when it is used.
+
+    `made_in` is the TraceState of the trace that it was made in; None if the key is held back,
+    since its stream may not advance in that trace. `drawn` is the computed key.
+    """
 
     __slots__ = ("count", "drawn", "key", "made_in")
 
@@ -29,9 +33,9 @@ class LazyKey:
 
 
 class HeldBackKeys(dict[str, tp.Any]):
-    """The keys of a scope without those of streams that may not advance in this trace.
+    """The keys of a scope, without those of streams that may not advance in this trace.
 
-    Asked for one of them it raises an error, so that nothing is drawn in silence.
+    Reading one of these raises an error. `names` are the names of all streams.
     """
 
     def __init__(self, rngs: dict[str, tp.Any], names: frozenset[str], remedy: str) -> None:
@@ -51,7 +55,7 @@ class HeldBackKeys(dict[str, tp.Any]):
 class CheckedScope(core.Scope):
     """A scope that remembers which parameters have passed Flax's shape check.
 
-    Its keys may be put off: whoever looks at `rngs` draws them.
+    It may be given lazy keys, which reading `rngs` draws.
     """
 
     @property
@@ -86,7 +90,10 @@ _core.hash_in_c(CheckedScope)
 
 
 class ScopedClone:
-    """What `linen.apply` clones: the module, into a scope made a `CheckedScope`."""
+    """Stands for a Linen module in `linen.apply`, which clones it into a scope that it makes.
+
+    `clone` turns the scope into a `CheckedScope` and clones the module into it.
+    """
 
     def __init__(self, module: linen.Module, initializing: bool) -> None:
         self.module = module

@@ -20,14 +20,14 @@ class ToLinen(linen.Module):
     the NNX class, and the entries of `kwargs`, are attributes.
 
     Args:
-      nnx_class: the NNX class (no instance), or a callable that makes a module.
+      nnx_class: the NNX class, or a callable that makes an NNX module.
       args: positional arguments of the class. NNX objects among them are cloned for
         each call.
-      kwargs: keyword arguments of the class, `rngs` left out.
+      kwargs: keyword arguments of the class, without `rngs`.
       skip_rng: True if the class takes no `rngs`.
       metadata_fn: turns a Variable into a Linen leaf; None stores raw values.
-      nnx_module_augment_fn: `(module, name) -> module`, changes the fresh module
-        before variables are loaded into it.
+      nnx_module_augment_fn: `(module, name) -> module`, changes the module that the class
+        has made, before variables are loaded into it.
       parent: Linen's own field.
       name: the name of this module in its parent, as of any Linen module.
 
@@ -95,13 +95,13 @@ class ToLinen(linen.Module):
 
     @linen.nowrap
     def clone(self, *, _deep_clone: tp.Any = False, **kwargs: tp.Any) -> "ToLinen":
-        # A deep clone looks for Linen modules in the fields; most have none.
+        # A deep clone searches the fields for Linen modules, and most have none.
         deep = _core.to_linen_deep_clone(self, _deep_clone, kwargs)
         return super().clone(_deep_clone=deep, **kwargs)
 
     @linen.nowrap
     def _register_submodules(self, name: str, val: tp.Any) -> None:
-        # Called for each field, twice in a call: nothing to do for most.
+        # Linen calls this twice for each field in a call, and for most there is nothing to do.
         if not _core.to_linen_is_inert(self, name, val):
             super()._register_submodules(name, val)
 
@@ -109,7 +109,7 @@ class ToLinen(linen.Module):
         _core.to_linen_update_variables(self, module)
 
 
-# Linen asks for the signature in every apply, and finding it takes longer than the bridge.
+# Linen asks for the signature in every `apply`. Finding it would take longer than the bridge.
 ToLinen.__call__.__signature__ = inspect.signature(ToLinen.__call__)  # type: ignore[attr-defined]
 
 
@@ -122,7 +122,7 @@ def to_linen(
     abstract_init: bool = True,
     **kwargs: tp.Any,
 ) -> ToLinen:
-    """`ToLinen` with the class's own arguments in their usual places.
+    """Makes a `ToLinen` from the arguments of the NNX class itself.
 
     Args:
       nnx_class: the NNX class.
@@ -131,7 +131,7 @@ def to_linen(
       name: the Linen module's name.
       skip_rng: as for `ToLinen`.
       abstract_init: accepted for compatibility; it has no effect, as in Flax.
-      **kwargs: keyword arguments of the class, `rngs` left out.
+      **kwargs: keyword arguments of the class, without `rngs`.
 
     Returns:
       A `ToLinen`.

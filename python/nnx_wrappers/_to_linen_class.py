@@ -61,14 +61,16 @@ def to_linen_class(
 _FIELDS = {field.name for field in dataclasses.fields(ToLinen)}
 
 
-class _Made(type(ToLinen)):  # type: ignore[misc]
-    """The class of the classes that are made here: pickle does not find them by name."""
+class _MadeClass(type(ToLinen)):  # type: ignore[misc]
+    """The metaclass of the classes that are made here, which pickle cannot find by their names."""
 
 
-_made: weakref.WeakValueDictionary[str, type[ToLinen]] = weakref.WeakValueDictionary()
+# The classes by token, for pickle.
+_made_classes: weakref.WeakValueDictionary[str, type[ToLinen]] = weakref.WeakValueDictionary()
 
 
 def _make_class(token: str, fixed: dict[str, tp.Any]) -> type[ToLinen]:
+    """Makes the class with these fixed fields; `token` identifies it when it is pickled."""
     base_nnx_class = fixed["nnx_class"]
 
     def __init__(
@@ -92,9 +94,10 @@ def _make_class(token: str, fixed: dict[str, tp.Any]) -> type[ToLinen]:
             "metadata_fn": metadata_fn,
         }
         fields = _core.to_linen_partial_fields(fixed, given)
-        # Here None says that there is no such function, as a clone of an instance without one does.
+        # None is a value here, and not a missing argument: clones of instances without an augment
+        # function pass it.
         fields["nnx_module_augment_fn"] = nnx_module_augment_fn
-        # A subclass may have dataclass fields of its own: they are not the NNX class's.
+        # A subclass may have dataclass fields of its own, which are no arguments of the NNX class.
         init = getattr(type(self), "to_linen_dataclass_init", ToLinen.__init__)
         init(self, **fields, **linen_kwargs, **own)
 
@@ -108,23 +111,24 @@ def _make_class(token: str, fixed: dict[str, tp.Any]) -> type[ToLinen]:
         "__module__": __name__,
         "__init_subclass__": classmethod(__init_subclass__),
     }
-    made: tp.Any = _Made(_core.to_linen_class_name(base_nnx_class), (ToLinen,), body)
+    made: tp.Any = _MadeClass(_core.to_linen_class_name(base_nnx_class), (ToLinen,), body)
     made.__init__ = __init__
     made.module_class = base_nnx_class
     made.to_linen_made = token, fixed
-    _made[token] = made
+    _made_classes[token] = made
     return made
 
 
 def _remake(token: str, fixed: dict[str, tp.Any]) -> type[ToLinen]:
-    """The class that was pickled; in another process one like it, the same each time."""
-    return _made.get(token) or _make_class(token, fixed)
+    """The class that was pickled. In another process it is made once, with the same fields."""
+    return _made_classes.get(token) or _make_class(token, fixed)
 
 
 def _reduce(made: tp.Any) -> str | tuple[tp.Any, ...]:
+    """The reduction by which pickle saves such a class; a subclass is saved by its name."""
     if "to_linen_made" not in vars(made):
-        return str(made.__qualname__)  # a subclass, by name
+        return str(made.__qualname__)
     return _remake, made.to_linen_made
 
 
-copyreg.pickle(_Made, _reduce)
+copyreg.pickle(_MadeClass, _reduce)

@@ -12,8 +12,10 @@ from nnx_wrappers import _core
 
 
 class MethodAndVariables(collections.UserDict[str, tp.Any]):
-    """A Linen method and the variables of the submodule that has its name: that of a method with
-    `nn.compact_name_scope`."""
+    """A Linen method that can be called, and the variables of a submodule of the same name.
+
+    Linen makes such a submodule for a method with `nn.compact_name_scope`.
+    """
 
     def __init__(self, variables: dict[str, tp.Any], method: tp.Callable[..., tp.Any]) -> None:
         self.data = variables
@@ -27,19 +29,19 @@ class ToNNX(nnx.Module):
     """Uses a Linen module as an NNX module that owns its variables.
 
     Linen makes variables from inputs, so call `lazy_init` with sample inputs once.
-    After that a call runs the Linen module on the variables held here and keeps what
-    it changed. Methods of the Linen class are attributes.
+    After that a call runs the Linen module on the variables in this module, and stores
+    those that it has changed. Methods of the Linen class are attributes.
 
     Args:
-      module: an instance of a Linen module, or what behaves as one (`init_with_output`
-        and `apply`).
-      rngs: the streams that the module draws from; forked. A key is the stream
-        'params'.
+      module: an instance of a Linen module, or an object that behaves as one (with
+        `init_with_output` and `apply`).
+      rngs: the streams from which the module draws keys. They are forked. A single key
+        becomes the stream 'params'.
 
     Attributes:
       to_nnx__module: the Linen module. `module` is a deprecated name of it.
-      to_nnx__rngs: the forked streams, an `nnx.Rngs`; None without. `rngs` is a
-        deprecated name of it.
+      to_nnx__rngs: the forked streams, an `nnx.Rngs`, or None. `rngs` is a deprecated
+        name of it.
 
     Raises:
       TypeError: for a Linen class, an NNX module, or other kinds of rngs.
@@ -94,7 +96,7 @@ class ToNNX(nnx.Module):
     def release_rngs(self) -> None:
         """Drops the forked streams, so that they are no longer part of the state.
 
-        Right only after `lazy_init`, for a module that draws no keys when called.
+        Only after `lazy_init`, and for a module that draws no keys when it is called.
         """
         _core.to_nnx_release_rngs(self)
 
@@ -130,17 +132,18 @@ class ToNNX(nnx.Module):
           **kwargs: passed on.
 
         Returns:
-          The output alone. Updates are kept in this module. A call that fails leaves
-          the module and its RNG counts as they were.
+          The output, without updates, which are stored in this module. A call that fails
+          leaves the module and its RNG counts as they were.
 
         Raises:
           NotInitializedError: before `lazy_init`.
-          ValueError: if an attribute is not the Variable that `lazy_init` made, and no
-            array that fits in its place.
+          ValueError: if an attribute is neither the Variable that `lazy_init` made nor an
+            array of its shape and dtype.
           TypeError: for rngs of another kind, or a method that cannot be called.
-          flax.errors.ModifyScopeVariableError: if a collection changes that may not.
-          flax.errors.TraceContextError: if it has to write, or to draw a key, in a trace
-            that closes over this module.
+          flax.errors.ModifyScopeVariableError: if the call changes a collection that may
+            not change.
+          flax.errors.TraceContextError: if the call writes a Variable, or draws a key, in
+            a trace that closes over this module.
         """
         return _core.to_nnx_call(self, args, kwargs, rngs, method, mutable)
 

@@ -1,14 +1,15 @@
-// What something depended on: objects as they were when it was learnt. A guard compares one object
-// with what it saw of it. See `guard_recorder.h` for how guards come about.
+// Guards: each remembers the state of one object, and tells whether it is still the same. A
+// GuardRecorder (guard_recorder.h) makes them.
 //
-// A guard looks at the address of its object only after the guards before it have found the object
-// where it was: the set compares them in the order in which they were made.
+// A guard may borrow its object. A GuardSet compares guards in the order in which they were made,
+// so the guards before it have found the object where it was.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,22 +22,23 @@ namespace nb = nanobind;
 
 class Guard {
  public:
-  // `path` says where the object is, as the user's code would: "config.layers[0]".
+  // `path` says where the object is, as the user's code would write it: "config.layers[0]".
   explicit Guard(std::string path) : path_(std::move(path)) {}
   virtual ~Guard() = default;
   Guard(const Guard&) = delete;
   Guard& operator=(const Guard&) = delete;
 
-  // Runs no user code, and allocates nothing that the garbage collector counts.
+  // True if the object is unchanged. Runs no user code, and allocates no object that the garbage
+  // collector tracks.
   virtual bool holds() = 0;
 
-  // Which part does not hold, for a message; only after `holds` has returned false.
-  virtual std::string changed() const { return path_; }
+  // The path of the part that has changed, for a message. Only after `holds` has returned false.
+  virtual std::string changed_part() const { return path_; }
 
-  // How many comparisons it makes.
+  // The number of comparisons that it makes.
   virtual size_t size() const { return 1; }
 
-  // True if a change that was taken back meanwhile would be seen too.
+  // True if it notices also a change that was undone before the comparison.
   virtual bool sees_every_change() const { return false; }
 
   const std::string& path() const { return path_; }
@@ -49,8 +51,8 @@ class GuardSet {
  public:
   void add(std::unique_ptr<Guard> guard) { guards_.push_back(std::move(guard)); }
 
-  // True if everything is as it was seen. `changed` is told the first thing that is not.
-  bool holds(std::string& changed) const;
+  // The path of the first part that has changed; nothing if all guards hold.
+  std::optional<std::string> first_change() const;
 
   size_t size() const;
   bool empty() const { return guards_.empty(); }
@@ -60,28 +62,28 @@ class GuardSet {
   std::vector<std::unique_ptr<Guard>> guards_;
 };
 
-// The items of a dict, in their order.
+// The items of a dict, in insertion order.
 class DictItems {
  public:
   explicit DictItems(nb::handle dict);
 
-  // The number of changes is compared first, where the interpreter counts them.
-  bool are_those_of(PyObject* dict);
+  // True if the dict has these items. Compares versions first, where dicts have them.
+  bool matches(PyObject* dict);
 
-  // "['key']", or ".key" for an attribute: the first that is another.
-  std::string changed(bool as_attribute) const;
+  // The first item that has changed: "['key']", or ".key" for an attribute.
+  std::string changed_part(bool as_attribute) const;
 
   size_t size() const { return items_.size(); }
-  bool counts_changes() const { return version_ != 0; }
+  bool has_version() const { return version_ != 0; }
 
  private:
   std::vector<std::pair<Pin, Pin>> items_;
   std::uint64_t version_;
-  size_t first_changed_ = 0;
-  nb::object first_new_;  // the key that is more than there were
+  size_t first_changed_ = 0;  // the size of items_ if the dict has one more
+  nb::object first_added_;    // the key of that one
 };
 
-// How a message writes an element or attribute of something.
+// An element or attribute as a message writes it: "['key']", ".name".
 std::string element_text(nb::handle key);
 std::string attribute_text(nb::handle name);
 

@@ -1,5 +1,6 @@
 #include "graph/guard_kinds.h"
 
+#include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
 #include "py/versions.h"
@@ -11,8 +12,8 @@ bool ClassGuard::holds() { return py::type_version(type_) == version_; }
 
 bool InstanceGuard::holds() {
   if (!type_.is_exactly(reinterpret_cast<PyObject*>(Py_TYPE(object_)))) return false;
-  const nb::object dict = py::present_instance_dict(object_);
-  return dict.is_valid() && items_.are_those_of(dict.ptr());
+  const nb::object dict = py::optional_instance_dict(object_);
+  return dict.is_valid() && items_.matches(dict.ptr());
 }
 
 NamesGuard::NamesGuard(std::string path, nb::handle owner, nb::handle dict)
@@ -31,7 +32,7 @@ bool NamesGuard::holds() {
   if (!owner_.is_exactly(owner_address_)) return false;
   const std::uint64_t version = py::dict_version(dict_);
   if (version_ != 0 && version == version_) return true;
-  if (size_of_dict_ >= 0 && PyDict_Size(dict_) != size_of_dict_) return false;
+  if (fixed_size_ >= 0 && PyDict_Size(dict_) != fixed_size_) return false;
   for (size_t i = 0; i < names_.size(); ++i) {
     const auto& [name, value] = names_[i];
     first_changed_ = i;
@@ -41,13 +42,13 @@ bool NamesGuard::holds() {
   return true;
 }
 
-std::string NamesGuard::changed() const {
+std::string NamesGuard::changed_part() const {
   if (first_changed_ == names_.size()) return path();
   return path_of(path(), names_[first_changed_].first);
 }
 
 std::string NamesGuard::path_of(const std::string& module, nb::handle name) {
-  const std::string text = py::text_of(name);
+  const std::string text = py::shortened(name);
   return module == "__main__" || module == "builtins" || module.empty() ? text
                                                                         : module + "." + text;
 }
@@ -141,20 +142,20 @@ bool ReferentsGuard::holds() {
 
 FunctionGuard::FunctionGuard(std::string path, nb::handle function)
     : Guard(std::move(path)), function_(function.ptr()) {
-  const auto* made = reinterpret_cast<PyFunctionObject*>(function_);
+  const auto* fields = reinterpret_cast<PyFunctionObject*>(function_);
   for (PyObject* part :
-       {made->func_code, made->func_defaults, made->func_kwdefaults, made->func_dict}) {
+       {fields->func_code, fields->func_defaults, fields->func_kwdefaults, fields->func_dict}) {
     parts_.push_back(part == nullptr ? Pin() : Pin(part));
   }
 }
 
 bool FunctionGuard::holds() {
-  const auto* made = reinterpret_cast<PyFunctionObject*>(function_);
-  return parts_[0].is_exactly(made->func_code) && parts_[1].is(made->func_defaults) &&
-         parts_[2].is(made->func_kwdefaults) &&
-         // An empty dict of attributes is made when somebody asks for it.
-         (parts_[3].is(made->func_dict) ||
-          (made->func_dict != nullptr && PyDict_Size(made->func_dict) == 0));
+  const auto* fields = reinterpret_cast<PyFunctionObject*>(function_);
+  return parts_[0].is_exactly(fields->func_code) && parts_[1].is(fields->func_defaults) &&
+         parts_[2].is(fields->func_kwdefaults) &&
+         // Reading the attributes of a function without any makes an empty dict.
+         (parts_[3].is(fields->func_dict) ||
+          (fields->func_dict != nullptr && PyDict_Size(fields->func_dict) == 0));
 }
 
 nb::object bytes_of_numpy(nb::handle array) {
@@ -169,7 +170,7 @@ nb::object bytes_of_bytearray(nb::handle array) {
                                              PyByteArray_GET_SIZE(array.ptr())));
 }
 
-bool BytesGuard::holds() {
+bool ReadGuard::holds() {
   return PyObject_RichCompareBool(read_(object_).ptr(), value_.ptr(), Py_EQ) == 1;
 }
 
@@ -183,29 +184,24 @@ nb::object ThreadLocalGuard::dict_of(nb::handle local) {
   return py::get(local, py::names().dict_dunder);
 }
 
-nb::object ReferenceGuard::target(PyObject* reference) {
+nb::object WeakReferenceGuard::target(PyObject* reference) {
   PyObject* object = reinterpret_cast<PyWeakReference*>(reference)->wr_object;
   return object == Py_None || Py_REFCNT(object) == 0 ? nb::object() : nb::borrow(object);
 }
 
-MemoGuard::MemoGuard(std::string path, nb::handle dict)
+LruCacheGuard::LruCacheGuard(std::string path, nb::handle dict)
     : Guard(std::move(path)), dict_(dict.ptr()) {
-  Py_ssize_t position = 0;
-  PyObject* key = nullptr;
-  PyObject* value = nullptr;
-  while (PyDict_Next(dict_, &position, &key, &value) != 0) {
+  for (const auto& [key, value] : py::borrowed_items(dict_)) {
     items_.emplace_back(nb::borrow(key), Pin(value));
   }
 }
 
-bool MemoGuard::holds() {
+bool LruCacheGuard::holds() {
   if (static_cast<size_t>(PyDict_Size(dict_)) < items_.size()) return false;
-  // By a walk along the dict: a look-up would compare keys of the user's.
-  Py_ssize_t position = 0;
-  PyObject* key = nullptr;
-  PyObject* value = nullptr;
+  // Walks along the dict, since a look-up would run `__eq__` of the user's keys.
   size_t index = 0;
-  while (index < items_.size() && PyDict_Next(dict_, &position, &key, &value) != 0) {
+  for (const auto& [key, value] : py::borrowed_items(dict_)) {
+    if (index == items_.size()) break;
     if (items_[index].first.is(key) && items_[index].second.is(value)) ++index;
   }
   return index == items_.size();

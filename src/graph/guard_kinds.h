@@ -1,4 +1,4 @@
-// The kinds of guards, by what they compare. Each borrows its object: `guard.h` says why it may.
+// The kinds of guards. Each borrows its object; guard.h says why it may.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,10 +11,10 @@
 
 namespace nnx_wrappers::graph {
 
-// The object itself: an argument, or a module of Python.
-class ObjectGuard : public Guard {
+// Compares which object it is, and nothing that it holds.
+class IdentityGuard : public Guard {
  public:
-  ObjectGuard(std::string path, nb::handle object)
+  IdentityGuard(std::string path, nb::handle object)
       : Guard(std::move(path)), address_(object.ptr()), pin_(object) {}
   bool holds() override { return pin_.is_exactly(address_); }
   bool sees_every_change() const override { return true; }
@@ -24,10 +24,10 @@ class ObjectGuard : public Guard {
   Pin pin_;
 };
 
-// A class: itself and its bases, attributes included.
+// Compares a class with its bases and all their attributes, by the version of the class.
 class ClassGuard : public Guard {
  public:
-  // `version` from py::assigned_type_version; not 0.
+  // `version` is from py::assigned_type_version, and not 0.
   ClassGuard(std::string path, nb::handle type, unsigned version)
       : Guard(std::move(path)), type_(type.ptr()), version_(version) {}
   bool holds() override;
@@ -38,31 +38,31 @@ class ClassGuard : public Guard {
   unsigned version_;
 };
 
-// A dict, or an object of a subclass, as a dict.
+// Compares the items of a dict, which may be of a subclass.
 class DictGuard : public Guard {
  public:
   DictGuard(std::string path, nb::handle dict)
       : Guard(std::move(path)), dict_(dict.ptr()), items_(dict) {}
-  bool holds() override { return items_.are_those_of(dict_); }
-  std::string changed() const override { return path() + items_.changed(false); }
+  bool holds() override { return items_.matches(dict_); }
+  std::string changed_part() const override { return path() + items_.changed_part(false); }
   size_t size() const override { return items_.size() + 1; }
-  bool sees_every_change() const override { return items_.counts_changes(); }
+  bool sees_every_change() const override { return items_.has_version(); }
 
  private:
   PyObject* dict_;
   DictItems items_;
 };
 
-// What an instance has in its `__dict__`, and its class.
+// Compares the class of an instance and the attributes in its `__dict__`.
 class InstanceGuard : public Guard {
  public:
-  // `dict` from py::counted_instance_dict.
+  // `dict` is from py::versioned_instance_dict.
   InstanceGuard(std::string path, nb::handle object, nb::handle dict)
       : Guard(std::move(path)), object_(object.ptr()), type_(object.type()), items_(dict) {}
   bool holds() override;
-  std::string changed() const override { return path() + items_.changed(true); }
+  std::string changed_part() const override { return path() + items_.changed_part(true); }
   size_t size() const override { return items_.size() + 1; }
-  bool sees_every_change() const override { return items_.counts_changes(); }
+  bool sees_every_change() const override { return items_.has_version(); }
 
  private:
   PyObject* object_;
@@ -70,24 +70,24 @@ class InstanceGuard : public Guard {
   DictItems items_;
 };
 
-// The attributes of a module that code names, and the global names of functions: those that are
-// there, and those that are not there yet.
+// Compares names in the dict of a module: the attributes and globals that code names, those that do
+// not exist included.
 class NamesGuard : public Guard {
  public:
-  // `owner`: the module of the dict, or the dict where there is none.
+  // `owner` is the module of the dict, or the dict itself if it has none.
   NamesGuard(std::string path, nb::handle owner, nb::handle dict);
 
   // "module.name", as the user's code would write it.
   static std::string path_of(const std::string& module, nb::handle name);
 
-  // Adds a name; `value` is invalid for one that is not there.
+  // Adds a name; `value` is invalid if the dict does not have it.
   void add(nb::handle name, nb::handle value);
 
-  // From now on the dict has to stay as long as it is.
-  void fix_size() { size_of_dict_ = PyDict_Size(dict_); }
+  // Compares from now on the number of names in the dict too.
+  void fix_size() { fixed_size_ = PyDict_Size(dict_); }
 
   bool holds() override;
-  std::string changed() const override;
+  std::string changed_part() const override;
   size_t size() const override { return names_.size() + 1; }
   bool sees_every_change() const override { return version_ != 0; }
 
@@ -97,11 +97,11 @@ class NamesGuard : public Guard {
   PyObject* dict_;
   std::uint64_t version_;
   std::vector<std::pair<nb::object, Pin>> names_;
-  Py_ssize_t size_of_dict_ = -1;
+  Py_ssize_t fixed_size_ = -1;  // -1: not compared
   size_t first_changed_ = 0;
 };
 
-// What an object of C or with `__slots__` holds in its members.
+// Compares the members of an object: its `__slots__`.
 class MembersGuard : public Guard {
  public:
   struct Member {
@@ -111,10 +111,10 @@ class MembersGuard : public Guard {
 
   MembersGuard(std::string path, nb::handle object, std::vector<Member> members);
   bool holds() override;
-  std::string changed() const override { return path() + "." + members_[first_changed_].name; }
+  std::string changed_part() const override { return path() + "." + members_[first_changed_].name; }
   size_t size() const override { return members_.size(); }
 
-  // The value of a member; null where it has none.
+  // The value of a member; null if it has none.
   static PyObject* value(nb::handle object, const Member& member);
 
  private:
@@ -125,38 +125,39 @@ class MembersGuard : public Guard {
   size_t first_changed_ = 0;
 };
 
-// The elements of a list, a set, a deque or an ordered dict's keys, in their order.
+// Compares the elements of a list, a set or a deque, or the keys of an OrderedDict, in their order.
 class ElementsGuard : public Guard {
  public:
   ElementsGuard(std::string path, nb::handle container);
   bool holds() override;
-  std::string changed() const override { return path(); }
+  std::string changed_part() const override { return path(); }
   size_t size() const override { return elements_.size() + 1; }
 
-  // Borrowed; calls `visit` for each element until that returns false. The container is a list,
-  // a set or a frozenset, a deque or an OrderedDict.
+  // Calls `visit` with each element, borrowed, until it returns false. Returns false then. The
+  // container is a list, a set or a frozenset, a deque or an OrderedDict.
   template <typename Visit>
   static bool for_each(PyObject* container, const Visit& visit);
 
  private:
-  // A set, a deque or an OrderedDict as a list. Runs no `__iter__` of a subclass.
+  // A list of the elements of a set, a deque or an OrderedDict. Runs no `__iter__` of a subclass.
   static nb::object listed(PyObject* container);
 
   PyObject* container_;
   std::vector<Pin> elements_;
 };
 
-// What the garbage collector knows that an object of C holds. Borrowed. `traverse`: that of the
-// class of C that the object's class builds on, or of its own class.
+// The objects that an object holds, as far as the garbage collector knows them, borrowed.
+// `traverse` is that of a base of the object's class, or null for that of the class itself.
 std::vector<nb::handle> referents_of(nb::handle object, traverseproc traverse = nullptr);
 
-// An object of C, by what it holds: a functools.partial, a property, an exception.
+// Compares the objects that an object of a C class holds: a functools.partial, a property, an
+// exception.
 class ReferentsGuard : public Guard {
  public:
   ReferentsGuard(std::string path, nb::handle object, traverseproc traverse);
   bool holds() override;
   size_t size() const override { return referents_.size() + 1; }
-  bool sees_every_change() const override { return true; }  // nearly all never change
+  bool sees_every_change() const override { return true; }  // nearly all such objects never change
 
  private:
   PyObject* object_;
@@ -165,7 +166,7 @@ class ReferentsGuard : public Guard {
   std::vector<Pin> referents_;
 };
 
-// What a cell of a closure holds.
+// Compares the contents of a cell of a closure.
 class CellGuard : public Guard {
  public:
   CellGuard(std::string path, nb::handle cell)
@@ -177,9 +178,8 @@ class CellGuard : public Guard {
   Pin contents_;
 };
 
-// The code, the defaults and the attributes of a Python function. Its parts are compared when a
-// recording begins and when it ends: that another thread replaces one of them and puts it back
-// in between is taken as impossible.
+// Compares the code, the defaults and the attributes of a Python function. It is assumed that no
+// other thread replaces one of these while a recording runs, and puts it back before the end.
 class FunctionGuard : public Guard {
  public:
   FunctionGuard(std::string path, nb::handle function);
@@ -191,12 +191,12 @@ class FunctionGuard : public Guard {
   std::vector<Pin> parts_;
 };
 
-// The shape, dtype and bytes of an array of numpy; the bytes of a bytearray.
-class BytesGuard : public Guard {
+// Compares a state that a function reads: the bytes of an array or a bytearray, for example.
+class ReadGuard : public Guard {
  public:
-  // `bytes`: reads the object, which it is given, as an object to compare.
+  // Reads the state of the object as an object that is compared by `==`.
   using Read = nb::object (*)(nb::handle);
-  BytesGuard(std::string path, nb::handle object, Read read)
+  ReadGuard(std::string path, nb::handle object, Read read)
       : Guard(std::move(path)), object_(object.ptr()), read_(read), value_(read(object)) {}
   bool holds() override;
 
@@ -206,18 +206,18 @@ class BytesGuard : public Guard {
   nb::object value_;
 };
 
-// What a BytesGuard reads of an array of numpy, and of a bytearray.
+// The states of a numpy array (shape, dtype and bytes) and of a bytearray, for a ReadGuard.
 nb::object bytes_of_numpy(nb::handle array);
 nb::object bytes_of_bytearray(nb::handle array);
 
-// The value of a context variable in the present context.
+// Compares the value of a context variable in the current context.
 class ContextVarGuard : public Guard {
  public:
   ContextVarGuard(std::string path, nb::handle variable)
       : Guard(std::move(path)), variable_(variable.ptr()), value_(value(variable.ptr())) {}
   bool holds() override { return value_.is(value(variable_).ptr()); }
 
-  // Invalid where it has none.
+  // The value; invalid if it has none.
   static nb::object value(PyObject* variable);
 
  private:
@@ -225,13 +225,13 @@ class ContextVarGuard : public Guard {
   Pin value_;
 };
 
-// What a threading.local holds in this thread.
+// Compares the attributes that a threading.local has in this thread.
 class ThreadLocalGuard : public Guard {
  public:
   ThreadLocalGuard(std::string path, nb::handle local)
       : Guard(std::move(path)), local_(local.ptr()), items_(dict_of(local)) {}
-  bool holds() override { return items_.are_those_of(dict_of(local_).ptr()); }
-  std::string changed() const override { return path() + items_.changed(true); }
+  bool holds() override { return items_.matches(dict_of(local_).ptr()); }
+  std::string changed_part() const override { return path() + items_.changed_part(true); }
   size_t size() const override { return items_.size() + 1; }
 
   static nb::object dict_of(nb::handle local);
@@ -241,14 +241,14 @@ class ThreadLocalGuard : public Guard {
   DictItems items_;
 };
 
-// What a weak reference leads to.
-class ReferenceGuard : public Guard {
+// Compares the target of a weak reference.
+class WeakReferenceGuard : public Guard {
  public:
-  ReferenceGuard(std::string path, nb::handle reference)
+  WeakReferenceGuard(std::string path, nb::handle reference)
       : Guard(std::move(path)), reference_(reference.ptr()), target_(target(reference.ptr())) {}
   bool holds() override { return target_.is(target(reference_).ptr()); }
 
-  // Invalid if it is gone.
+  // The target; invalid if it is dead.
   static nb::object target(PyObject* reference);
 
  private:
@@ -256,10 +256,11 @@ class ReferenceGuard : public Guard {
   Pin target_;
 };
 
-// What functools.lru_cache has kept: it is still there. More may have come since.
-class MemoGuard : public Guard {
+// Compares the results that a functools.lru_cache has kept: they are still there. It may have kept
+// more since.
+class LruCacheGuard : public Guard {
  public:
-  MemoGuard(std::string path, nb::handle dict);
+  LruCacheGuard(std::string path, nb::handle dict);
   bool holds() override;
   size_t size() const override { return items_.size() + 1; }
 

@@ -1,14 +1,14 @@
-// Records what code depends on while it runs, as guards.
+// Records what code depends on while it runs, and makes guards of it.
 //
-// Looked at is what the watched functions (py/call_recorder.h) can reach: the objects that they
-// are given, the global names that their code has, the attributes by those names of modules and
-// classes, closures, defaults, and from there the contents of every mutable object. What a
-// function may read is looked at before it runs, so that a change that the run makes itself is
-// seen as one. Functions that do not run are compared by identity alone: as long as everything
-// that was read is the same, the same functions run.
+// The recorder inspects everything that the watched functions (py/call_recorder.h) can reach: the
+// objects that they are given, the globals that their code names, the attributes of modules and
+// classes by the names that code has, closures and defaults, and the contents of every mutable
+// object among these. It inspects what a function may read before the function runs, so that the
+// guards notice a change that the code itself makes. Functions that do not run are compared by
+// identity alone: while everything that was read is unchanged, the same functions run.
 //
-// The code, the functions and the classes of Flax, JAX, numpy and the standard library are taken
-// as constant.
+// The code, the functions and the classes of Flax, JAX, numpy and the standard library are taken as
+// constant.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -17,7 +17,9 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -31,12 +33,12 @@ namespace nnx_wrappers::graph {
 
 class NamesGuard;
 
-// What a recording gives: guards, or the reason why there can be none.
-struct Dependences {
-  std::shared_ptr<const GuardSet> guards;  // null: they would not do
+// The result of a recording: guards, or the reason why there are none.
+struct Dependencies {
+  std::shared_ptr<const GuardSet> guards;  // null if no guards could tell that nothing has changed
   std::string reason;
-  bool may_be_retried = false;      // the reason is one of this run
-  bool has_seen_the_trace = false;  // the code may have done otherwise since values were traced
+  bool may_be_retried = false;    // another recording of the same code may succeed
+  bool observed_tracing = false;  // the code found out that values are traced, and may depend on it
 };
 
 class GuardRecorder : public py::CallObserver {
@@ -44,113 +46,121 @@ class GuardRecorder : public py::CallObserver {
   GuardRecorder();
   ~GuardRecorder() override;
 
-  // Adds an object that the code is given. Before `start`.
+  // Adds an object that the code is given. Only before `start`.
   void add_root(nb::handle object, const std::string& path);
 
-  // Records from now on what runs in this thread, until `finish` or the end of this object.
+  // Records what runs in this thread from now on, until `finish` or the end of this object.
   void start();
 
-  // Ends the recording, and compares once: what the run itself has changed cannot be guarded.
-  Dependences finish();
+  // Ends the recording. Compares all guards once, since what the code itself has changed cannot be
+  // guarded.
+  Dependencies finish();
 
-  // True for an object that was there before the code ran, and is compared.
-  bool has_seen(nb::handle object) const { return seen_.contains(object.ptr()); }
+  // True for an object that existed before the code ran, and that a guard compares.
+  bool is_guarded(nb::handle object) const { return seen_.contains(object.ptr()); }
 
   Origin origin_of(const py::RunningFunction& function) override;
   void on_function(const py::RunningFunction& function, Origin origin) override;
-  void on_c_function(nb::handle callable, nb::handle owner, const py::RunningFunction& by,
+  void on_c_function(nb::handle callable, nb::handle owner, const py::RunningFunction& caller,
                      Origin origin) override;
 
  private:
-  static constexpr size_t kMostComparisons = 50'000;
+  static constexpr size_t kMaxComparisons = 50'000;
 
-  // Names in a dict: a module's attributes, a class's, or the global names of functions.
+  // A dict that maps names to objects: of a module, of a class, or the globals of functions.
   struct Namespace {
     nb::object dict;
     std::string path;
-    std::string module;           // its name, if it is one
-    NamesGuard* guard = nullptr;  // null for a class: its version is compared
-    bool looks_further = false;   // into what the names lead to
-    bool is_module = false;       // that code can have in its hands
-    bool is_complete = false;     // every name counts, not only those that code has
-    std::unordered_set<PyObject*> names;
-    std::unordered_set<PyObject*> codes;  // whose globals they are
+    std::string module;           // the name of the module; empty for others
+    NamesGuard* guard = nullptr;  // null for a class, whose version is compared
+    bool follows_values = false;  // the objects under the names are inspected too
+    bool is_module = false;       // code has the module as an object, and not its globals alone
+    bool has_all_names = false;   // all names have been noted, not only those that code has
+    std::unordered_set<PyObject*> names;  // that have been noted
+    std::unordered_set<PyObject*> codes;  // whose globals it is
   };
-  struct Waiting {
+  struct Pending {
     nb::object object;
     std::string path;
   };
 
+  // Ends with this reason; only the first one counts.
   void refuse(const std::string& reason);
-  void see_trace(const std::string& reason);
-  static bool calls_unseen(nb::handle code);
-  void note_unseen(const py::RunningFunction& function);
-  bool is_over() const { return !reason_.empty(); }
+  bool is_refused() const { return !reason_.empty(); }
+  void note_tracing_observed(const std::string& reason);
   template <typename G, typename... Args>
   G& guard(Args&&... args);
 
-  // What the names of code lead to.
+  // The names that code has, and the objects that they lead to: guard_names.cc.
+  static bool may_call_indirectly(nb::handle code);
+  void note_indirect_calls(const py::RunningFunction& function);
   void add_names_of(nb::handle code);
+  void add_names_in(nb::handle texts);
   void add_name(nb::handle name);
-  void flush_names();
+  void apply_new_names();
+  bool has_name(const char* text) const;
+  bool has_any_name(std::span<const char* const> texts) const;
   Namespace& namespace_of(nb::handle dict, nb::handle owner, const std::string& path);
   void guard_globals(const py::RunningFunction& function);
   void guard_imports(nb::handle code, nb::handle globals);
   void guard_environment();
   void guard_abstract_classes();
-  void add_names_in(nb::handle texts);
-  void note(Namespace& space, nb::handle name);
+  void note_name(Namespace& space, nb::handle name);
   void note_absence(Namespace& space, nb::handle name);
   void note_import(nb::handle name);
-  bool has_name(const char* text) const;
-  void complete(nb::handle object);
-  void complete_namespace(Namespace& space);
-  void complete_namespaces_of(const py::RunningFunction& function);
+  void suspect(const Namespace& space, nb::handle name, nb::handle c_function);
+  void note_all_names(Namespace& space);
+  void note_all_names_of(nb::handle object);
+  void note_all_names_within_reach(const py::RunningFunction& function);
+  void note_names_read_by(std::string_view builtin, const py::RunningFunction& caller);
 
-  // What an object holds: guard_walk.cc.
-  void visit(nb::handle object, const std::string& path);
-  void visit_waiting();
-  void look_at(nb::handle object, const std::string& path);
-  void look_at_function(nb::handle function, const std::string& path);
-  void look_at_parts(nb::handle function, const std::string& path);
-  void look_at_class(nb::handle type, const std::string& path);
-  void look_at_functions_of(const Namespace& space);
-  void look_at_module(nb::handle module, const std::string& path);
-  bool look_at_known(nb::handle object, const std::string& path);
-  void look_at_numpy(nb::handle array, const std::string& path);
-  void look_at_wrapped(nb::handle object, const std::string& path);
-  void look_at_instance(nb::handle object, const std::string& path);
-  bool check_base(nb::handle object, const std::string& path);
-  void look_at_slots(nb::handle object, const std::string& path);
-  void look_at_own(nb::handle object, const std::string& path);
-  void look_at_memo(nb::handle wrapper, const std::string& path);
-  void look_at_attributes(nb::handle object, const std::string& path);
-  void look_at_values(nb::handle dict, const std::string& path, bool as_attributes);
+  // The objects that are reached from others: guard_walk.cc, and from instances on
+  // guard_objects.cc.
+  void enqueue(nb::handle object, const std::string& path);
+  void inspect_queue();
+  void inspect(nb::handle object, const std::string& path);
+  void inspect_function(nb::handle function, const std::string& path);
+  void inspect_function_parts(nb::handle function, const std::string& path);
+  void inspect_class(nb::handle type, const std::string& path);
+  void inspect_methods(const Namespace& space);
+  void inspect_module(nb::handle module, const std::string& path);
+  bool inspect_builtin(nb::handle object, const std::string& path);
+  void inspect_thread_local(nb::handle object, const std::string& path);
+  void inspect_lru_cache(nb::handle wrapper, const std::string& path);
+  void inspect_numpy_array(nb::handle array, const std::string& path);
+  void inspect_wrapped_functions(nb::handle object, const std::string& path);
+  void inspect_instance(nb::handle object, const std::string& path);
+  bool require_comparable_base(nb::handle object, const std::string& path);
+  void inspect_elements(nb::handle object, const std::string& path);
+  void inspect_python_state(nb::handle object, const std::string& path);
+  void inspect_slots(nb::handle object, const std::string& path);
+  void inspect_attributes(nb::handle object, const std::string& path);
+  void inspect_values(nb::handle dict, const std::string& path, bool as_attributes);
 
   std::shared_ptr<GuardSet> guards_;
-  std::string reason_;
+  std::string reason_;  // empty while guards are possible
   size_t comparisons_ = 0;
-  std::deque<Waiting> waiting_;
-  std::unordered_map<PyObject*, nb::object> seen_;
-  std::unordered_set<PyObject*> names_;
-  std::vector<nb::object> new_names_;
+  std::deque<Pending> queue_;                       // objects to be inspected
+  std::unordered_map<PyObject*, nb::object> seen_;  // objects that were enqueued, owned
+  std::unordered_set<PyObject*> names_;             // interned names that code has
+  std::vector<nb::object> new_names_;               // the part of them that is not yet applied
   std::unordered_map<PyObject*, std::unique_ptr<Namespace>> namespaces_;  // by dict
-  std::vector<Namespace*> named_spaces_;  // in which the names of later code count too
-  std::unordered_set<PyObject*> ran_;     // code objects, held by the recorder of calls
-  std::unordered_map<PyObject*, std::vector<Waiting>> functions_;  // that did not run, by code
+  std::vector<Namespace*> open_namespaces_;  // in which the names of later code are looked up too
+  std::unordered_set<PyObject*> codes_run_;  // owned by the recorder of calls
+  std::unordered_map<PyObject*, std::vector<Pending>> functions_not_run_;  // by code
   std::vector<nb::object> kept_;
-  std::string suspicion_;          // of a function of C that is named, and may be called
-  std::vector<nb::object> memos_;  // wrappers of functools.lru_cache
-  // Names in dicts that stand in code beside `map` and the like.
-  std::set<std::pair<PyObject*, PyObject*>> called_unseen_;
-  bool has_seen_the_trace_ = false;
-  bool is_traced_;  // where the plan is asked for
-  bool compares_abstract_classes_ = false;
-  bool reads_functions_ = false;  // code looks into functions that do not run
-  nb::object random_state_;
-  unsigned long switches_ = 0;
-  // What finalizers and callbacks of the garbage collector do is no part of the code.
-  std::optional<py::NoCollection> no_collection_;
+  std::string suspected_reason_;        // of a C function that code names, and that may be called
+  std::vector<nb::object> lru_caches_;  // wrappers of functools.lru_cache
+  // (dict, name) of functions that code may pass to `map` and the like, which call them unseen.
+  std::set<std::pair<PyObject*, PyObject*>> called_indirectly_;
+  bool observed_tracing_ = false;
+  bool is_tracing_;  // true if the caller of the code is traced too
+  bool guards_abstract_classes_ = false;
+  bool inspects_all_functions_ = false;  // code looks into functions that do not run
+  nb::object numpy_random_state_;
+  unsigned long thread_switches_ = 0;
+  // Finalizers and callbacks of the garbage collector are no part of the code.
+  std::optional<py::GarbageCollectionPause> gc_pause_;
   std::optional<py::CallRecorder> recorder_;
 };
 
@@ -160,7 +170,7 @@ G& GuardRecorder::guard(Args&&... args) {
   G& guard = *made;
   comparisons_ += guard.size();
   guards_->add(std::move(made));
-  if (comparisons_ > kMostComparisons) refuse("it depends on too much to compare");
+  if (comparisons_ > kMaxComparisons) refuse("it depends on too much to compare");
   return guard;
 }
 

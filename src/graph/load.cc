@@ -11,10 +11,9 @@ namespace {
 
 class Loader {
  public:
-  explicit Loader(const Choose& choose) : choose_(choose) {}
+  explicit Loader(const ChooseValue& choose) : choose_(choose) {}
 
-  // Returns what has to stand in the parent: the object itself, or its
-  // replacement where it could not be changed in place.
+  // Returns the object itself, or the object that has to replace it in its parent.
   nb::object visit(nb::handle object, upstream::NodeKind kind, StateTree* given) {
     const py::RecursionGuard guard(" while loading variables into an NNX module graph");
     nb::object self = nb::borrow(object);
@@ -23,14 +22,14 @@ class Loader {
       case upstream::NodeKind::kLeaf:
       case upstream::NodeKind::kVariable:
       case upstream::NodeKind::kArrayRef:
-        return leaf(std::move(self), kind, given);
+        return load_leaf(std::move(self), kind, given);
       default:
-        return node(self, kind, given);
+        return load_node(self, kind, given);
     }
   }
 
  private:
-  nb::object leaf(nb::object self, upstream::NodeKind kind, StateTree* given) {
+  nb::object load_leaf(nb::object self, upstream::NodeKind kind, StateTree* given) {
     if (given == nullptr || (given->leaves().empty() && !given->has_children())) return self;
     given->mark_all_used();
     nb::object value = choose_(path_, self, kind, *given);
@@ -46,30 +45,30 @@ class Loader {
     return value;
   }
 
-  nb::object node(const nb::object& self, upstream::NodeKind kind, StateTree* given) {
+  nb::object load_node(const nb::object& self, upstream::NodeKind kind, StateTree* given) {
     std::vector<upstream::Child> children = upstream::children_of(self, kind);
-    bool rebuild = false;
+    bool has_to_be_rebuilt = false;
     for (upstream::Child& child : children) {
       path_.push_back(child.key);
-      StateTree* below = given == nullptr ? nullptr : given->child_of_module(child.key);
+      StateTree* below = given == nullptr ? nullptr : given->child_for_module_key(child.key);
       nb::object loaded = visit(child.value, child.kind, below);
       if (!loaded.is(child.value)) {
-        if (!upstream::set_child(self, kind, child.key, loaded)) rebuild = true;
+        if (!upstream::set_child(self, kind, child.key, loaded)) has_to_be_rebuilt = true;
         child.value = std::move(loaded);
       }
       path_.pop_back();
     }
-    return rebuild ? upstream::rebuild(self, kind, children) : self;
+    return has_to_be_rebuilt ? upstream::rebuild(self, kind, children) : self;
   }
 
-  const Choose& choose_;
+  const ChooseValue& choose_;
   Path path_;
   py::IdentitySet seen_;
 };
 
 }  // namespace
 
-void load(nb::handle root, StateTree& given, const Choose& choose) {
+void load(nb::handle root, StateTree& given, const ChooseValue& choose) {
   const upstream::NodeKind kind = upstream::kind_of(root);
   const nb::object loaded = Loader(choose).visit(root, kind, &given);
   if (!loaded.is(root)) throw InternalError("the root of a module graph was replaced");

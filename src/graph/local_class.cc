@@ -14,7 +14,7 @@ namespace nnx_wrappers::graph {
 
 namespace {
 
-// The functions that an attribute of a class stands for.
+// The Python functions of a class attribute: a method, a property, or a wrapped function.
 std::vector<nb::object> functions_of(const nb::object& attribute) {
   std::vector<nb::object> functions;
   if (PyFunction_Check(attribute.ptr())) functions.push_back(attribute);
@@ -25,19 +25,19 @@ std::vector<nb::object> functions_of(const nb::object& attribute) {
   return functions;
 }
 
-bool belongs_to_a_call(const nb::object& value) {
+bool is_call_local_value(const nb::object& value) {
   if (upstream::is_tracer(value)) return true;
   const nb::object trace_state = upstream::trace_state_of(value);
-  return trace_state.is_valid() && upstream::is_present(trace_state);
+  return trace_state.is_valid() && upstream::is_current_trace(trace_state);
 }
 
-bool holds_what_belongs_to_a_call(nb::handle type) {
+bool holds_call_local_value(nb::handle type) {
   for (const auto& item : py::mapping_items(py::get(type, py::names().dict_dunder))) {
-    if (belongs_to_a_call(item.second)) return true;
+    if (is_call_local_value(item.second)) return true;
     for (const nb::object& function : functions_of(item.second)) {
       for (const nb::object& cell : py::cells_of(function)) {
         const nb::object contents = py::cell_contents(cell);
-        if (contents.is_valid() && belongs_to_a_call(contents)) return true;
+        if (contents.is_valid() && is_call_local_value(contents)) return true;
       }
     }
   }
@@ -54,7 +54,7 @@ bool is_call_local(nb::handle type) {
     const std::string name = py::utf8(py::get(base, nb::str("__qualname__")));
     if (name.find(kLocals) == std::string::npos) continue;
     if (name.find("__init__" + std::string(kLocals)) != std::string::npos) return true;
-    if (holds_what_belongs_to_a_call(base)) return true;
+    if (holds_call_local_value(base)) return true;
   }
   return false;
 }

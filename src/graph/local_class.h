@@ -1,4 +1,4 @@
-// Classes that a constructor made: each call makes another.
+// Classes that a constructor defines, so that each call has another one.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -7,12 +7,12 @@ namespace nnx_wrappers::graph {
 
 namespace nb = nanobind;
 
-// In the qualified names of what a function made.
+// The part of a qualified name that says that a function has defined the class or function.
 inline constexpr const char* kLocals = ".<locals>.";
 
-// True if the class, or a base of it, was made in a method `__init__`, or if it was made in
-// some function and its methods close over arrays of a trace, or over modules and Variables of
-// the present one.
+// True if the class or a base of it was defined in a method `__init__`; or in some other function,
+// and its attributes or what its methods close over are tracers, or modules and Variables of the
+// current trace.
 bool is_call_local(nb::handle type);
 
 }  // namespace nnx_wrappers::graph

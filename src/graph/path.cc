@@ -30,6 +30,12 @@ nb::tuple to_tuple(const Path& path) {
   return nb::tuple(keys);
 }
 
+Path with_collection(nb::handle collection, const Path& path) {
+  Path full{nb::borrow(collection)};
+  full.insert(full.end(), path.begin(), path.end());
+  return full;
+}
+
 std::string to_lines(const std::vector<Path>& paths) {
   std::string text;
   for (const Path& path : paths) text += "\n  - " + to_string(path);
@@ -38,7 +44,7 @@ std::string to_lines(const std::vector<Path>& paths) {
 
 bool insert_nested(nb::dict root, const Path& path, nb::handle value) {
   nb::dict level = std::move(root);
-  // Nothing may change on failure, so the first missing level is built aside.
+  // The first missing level is attached at the end, so that a failure changes nothing.
   nb::dict attach_to;
   nb::object attach_key;
   nb::object attach_value;

@@ -9,13 +9,14 @@ namespace {
 
 std::uint64_t bits(double number) { return std::bit_cast<std::uint64_t>(number); }
 
-// Two objects that are not the same one. Exact types only, so that no user code compares them.
+// True for equal numbers, texts, bytes and tuples of such. Instances of subclasses are not equal,
+// since comparing them could run user code.
 bool are_equal(PyObject* left, PyObject* right, int depth) {
-  constexpr int kDeepest = 8;
+  constexpr int kMaxDepth = 8;
   if (left == right) return true;
   PyTypeObject* type = Py_TYPE(left);
   if (type != Py_TYPE(right)) return false;
-  if (type == &PyFloat_Type) {  // bit for bit: 0.0 is not -0.0, and nan is itself
+  if (type == &PyFloat_Type) {  // bit for bit: 0.0 differs from -0.0, and nan equals itself
     return bits(PyFloat_AS_DOUBLE(left)) == bits(PyFloat_AS_DOUBLE(right));
   }
   if (type == &PyComplex_Type) {
@@ -26,7 +27,7 @@ bool are_equal(PyObject* left, PyObject* right, int depth) {
   if (type == &PyLong_Type || type == &PyUnicode_Type || type == &PyBytes_Type) {
     return PyObject_RichCompareBool(left, right, Py_EQ) == 1;
   }
-  if (type != &PyTuple_Type || depth == kDeepest) return false;
+  if (type != &PyTuple_Type || depth == kMaxDepth) return false;
   const Py_ssize_t size = PyTuple_GET_SIZE(left);
   if (size != PyTuple_GET_SIZE(right)) return false;
   for (Py_ssize_t i = 0; i < size; ++i) {
@@ -45,7 +46,7 @@ bool is_atom(PyObject* object) {
 }
 
 Pin::Pin(nb::handle object) : object_(object.ptr()) {
-  // A tuple of Python's own has no weak references; no number or text has any.
+  // Numbers, texts, tuples, lists and dicts do not support weak references.
   if (object_ != nullptr && PyType_SUPPORTS_WEAKREFS(Py_TYPE(object_))) {
     weak_ = nb::steal(PyWeakref_NewRef(object_, nullptr));
     if (!weak_.is_valid()) throw nb::python_error();

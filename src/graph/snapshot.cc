@@ -44,6 +44,7 @@ void Snapshot::add_graph(nb::handle root) {
 
 namespace {
 
+// Runs one step of restoring, and reports its error to sys.unraisablehook.
 template <typename Step>
 void attempt(Step&& step) {
   try {

@@ -1,4 +1,4 @@
-// What a module graph held at one moment, to put it back after a failed call.
+// The state of a module graph at one moment, to be restored after a failed call.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -9,27 +9,27 @@ namespace nnx_wrappers::graph {
 
 namespace nb = nanobind;
 
-// Owns references to what it saves, copies no array.
+// Owns references to the saved objects; arrays are not copied.
 class Snapshot {
  public:
-  // Saves, for every node and Variable reachable from `root`: the attributes and
-  // the initializing flag of each nnx.Pytree, the items of each list and dict, the
-  // stored value and the metadata of each Variable.
+  // Saves every node and Variable that is reachable from `root`: the attributes and the
+  // initializing flag of each nnx.Pytree, the items of each list and dict, the stored value and the
+  // metadata of each Variable.
   void add_graph(nb::handle root);
 
-  // Saves the attributes of one nnx.Pytree, but nothing inside them.
+  // Saves the attributes and the initializing flag of one nnx.Pytree, and nothing inside them.
   void add_attributes(nb::handle pytree);
 
-  // Puts everything back as it was, then lets die what it replaced, so that no destructor
-  // of a user runs in between. Never throws: what cannot be put back (memory is out, an
-  // array ref refuses) goes to sys.unraisablehook, and the rest is restored.
+  // Restores everything. The objects that it replaces die at the end, so that no destructor of the
+  // user's runs before everything is restored. Never throws: an error of one entry (out of memory,
+  // an array ref that cannot be written) goes to sys.unraisablehook, and the others are restored.
   void restore() const;
 
  private:
   struct SavedDict {
-    nb::object owner;  // whose attributes it holds; otherwise invalid
-    nb::dict dict;     // the live one
-    nb::dict saved;    // its shallow copy
+    nb::object owner;  // the object whose `__dict__` it is; invalid for other dicts
+    nb::dict dict;     // the live dict
+    nb::dict saved;    // a shallow copy of it
   };
   struct SavedList {
     nb::object list;
@@ -37,8 +37,8 @@ class Snapshot {
   };
   struct SavedVariable {
     nb::object variable;
-    nb::object value;     // as raw_value gave it
-    nb::object contents;  // of an array ref; otherwise invalid
+    nb::object value;     // from raw_value
+    nb::object contents;  // of the array ref that `value` is; invalid for other values
     nb::dict metadata;
   };
   struct SavedFlag {

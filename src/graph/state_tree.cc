@@ -19,26 +19,26 @@ StateTree* StateTree::child(nb::handle key) const {
   return children_[nb::cast<size_t>(position)].second.get();
 }
 
-StateTree* StateTree::child_of_module(nb::handle key) {
+StateTree* StateTree::child_for_module_key(nb::handle key) {
   StateTree* found = child(key);
   if (found != nullptr || PyLong_CheckExact(key.ptr()) == 0) return found;
   found = child(nb::str(key));
-  if (found != nullptr) found->by_text_ = true;
+  if (found != nullptr) found->was_found_by_text_ = true;
   return found;
 }
 
-bool StateTree::has_texts_for_numbers() const {
-  if (by_text_) return true;
+bool StateTree::has_numeric_text_keys() const {
+  if (was_found_by_text_) return true;
   for (const auto& item : children_) {
-    if (item.second->has_texts_for_numbers()) return true;
+    if (item.second->has_numeric_text_keys()) return true;
   }
   return false;
 }
 
-Path StateTree::first_number_beside_its_text() const {
+Path StateTree::first_ambiguous_number() const {
   for (const auto& [key, below] : children_) {
     if (PyLong_CheckExact(key.ptr()) != 0 && child(nb::str(key)) != nullptr) return {key};
-    Path path = below->first_number_beside_its_text();
+    Path path = below->first_ambiguous_number();
     if (path.empty()) continue;
     path.insert(path.begin(), key);
     return path;
@@ -94,24 +94,24 @@ std::vector<nb::object> StateTree::collections() const {
 std::vector<StateTree::Found> StateTree::unused() const {
   std::vector<Found> found;
   Path path;
-  unused_below(path, found);
+  add_unused(path, found);
   return found;
 }
 
-void StateTree::unused_below(Path& path, std::vector<Found>& found) const {
+void StateTree::add_unused(Path& path, std::vector<Found>& found) const {
   if (!leaves_.empty() && !used_) found.push_back({path, this});
   for (const auto& [key, below] : children_) {
     path.push_back(key);
-    below->unused_below(path, found);
+    below->add_unused(path, found);
     path.pop_back();
   }
 }
 
-const StateTree* StateTree::any_leaf(Path& path) const {
+const StateTree* StateTree::find_leaf(Path& path) const {
   if (!leaves_.empty()) return this;
   for (const auto& [key, below] : children_) {
     path.push_back(key);
-    if (const StateTree* found = below->any_leaf(path)) return found;
+    if (const StateTree* found = below->find_leaf(path)) return found;
     path.pop_back();
   }
   return nullptr;
@@ -119,21 +119,21 @@ const StateTree* StateTree::any_leaf(Path& path) const {
 
 std::unique_ptr<StateTree::Conflict> StateTree::first_conflict() const {
   Path path;
-  return conflict_below(path);
+  return find_conflict(path);
 }
 
-std::unique_ptr<StateTree::Conflict> StateTree::conflict_below(Path& path) const {
+std::unique_ptr<StateTree::Conflict> StateTree::find_conflict(Path& path) const {
   for (const auto& [key, below] : children_) {
     path.push_back(key);
     if (!leaves_.empty()) {
       Path deeper = path;
-      if (const StateTree* leaf = below->any_leaf(deeper)) {
+      if (const StateTree* leaf = below->find_leaf(deeper)) {
         path.pop_back();
         return std::make_unique<Conflict>(
             Conflict{path, leaves_.front().collection, deeper, leaf->leaves_.front().collection});
       }
     }
-    if (auto conflict = below->conflict_below(path)) return conflict;
+    if (auto conflict = below->find_conflict(path)) return conflict;
     path.pop_back();
   }
   return nullptr;

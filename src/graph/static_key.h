@@ -1,6 +1,6 @@
-// Hashable keys for static Python values, with the contract of jax.jit's static
-// arguments: two values have equal keys only if code that is given one or the
-// other does the same. Types are told apart: 1, 1.0 and True have different keys.
+// Hashable keys of static Python values, with the contract of jax.jit's static arguments: two
+// values have equal keys only if code does the same with either. Values of different types have
+// different keys: 1, 1.0 and True.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,39 +11,43 @@ namespace nnx_wrappers::graph {
 
 namespace nb = nanobind;
 
-// What to do with objects of unknown types.
+// The keys of objects of unknown types.
 enum class Unknown {
-  kRefuse,     // no key
-  kByIdentity  // the object itself: a key for it holds as long as it lives, which whoever uses the
-               // key has to see to. Arrays, NNX objects and bound Linen modules have no key.
+  kRefuse,     // they have none
+  kByIdentity  // their address, which is valid while the object lives: whoever keeps the key has to
+               // see to that. Arrays, NNX objects and bound Linen modules have no key.
 };
 
-// The key of `object`, or an invalid object if it has none: arrays and objects of
-// unknown types. Lists and dicts are keyed by what they hold at the moment.
+// The key of `object`, or an invalid object if it has none.
 //
-// Known are None, numbers, strings, bytes, enum members, dtypes, classes,
-// functions (one without a closure is itself; one with a closure is its code and
-// the keys of what it closes over, of its defaults and attributes), functions of C that
-// are bound to no object, functools.partial, methods of known objects,
-// tuples, lists, dicts, FrozenDict, PartitionSpec, and Linen modules by their fields (`parent` and
-// `name` left out, whether they are bound or not). With kByIdentity also frozen dataclasses, by
-// their fields, and objects of JAX and numpy, by their own hash.
-// Classes and functions are held weakly: a key does not keep them alive, and never
-// equals another key once they are gone.
+// - None, numbers, texts, bytes, enum members, dtypes and PartitionSpecs are keyed by value.
+// - Lists, tuples, sets, dicts and FrozenDicts are keyed by what they hold when the key is made.
+// - Classes, functions without a closure, and functions that JAX has wrapped are keyed by identity.
+//   Functions with a closure are keyed by their code and by the keys of what they close over, of
+//   their defaults and of their attributes.
+// - functools.partial and methods are keyed by their parts, C functions by identity if they are
+//   bound to no object.
+// - Linen modules are keyed by their fields except `parent` and `name`. With kRefuse this holds for
+//   bound ones too.
+// - With kByIdentity, frozen dataclasses are keyed by their fields, named tuples by their elements,
+//   and objects of JAX and numpy by their own hash and `==`.
+//
+// A key refers to classes and functions weakly. It does not keep them alive, and once they are dead
+// it equals no other key.
 nb::object static_key(nb::handle object, Unknown unknown = Unknown::kRefuse);
 
-// The objects that the key of `object` knows by identity alone: classes, functions without a
-// closure, and those of unknown types. What they hold is not in the key.
+// The objects that the key of `object` has by identity: classes, functions without a closure, and
+// objects of unknown types. The key does not depend on what they hold.
 std::vector<nb::object> known_by_identity(nb::handle object);
 
-// The key of keyword arguments, as that of a FrozenDict with these items.
+// The key of keyword arguments: that of a FrozenDict with these items.
 nb::object static_key_of_keywords(const nb::dict& keywords, Unknown unknown = Unknown::kRefuse);
 
-// JAX's trace context (x64, PRNG implementation, mesh, ...) as a key.
+// The key of JAX's trace context: x64, PRNG implementation, mesh and the like.
 nb::object trace_context_key();
 
-// Forgets what is remembered to make keys faster: those of functions with closures,
-// while what they close over stays the same objects, and of the last trace context.
+// Forgets the keys that are remembered, those of functions with a closure and that of the last
+// trace context.
 void forget_keys();
 
 }  // namespace nnx_wrappers::graph

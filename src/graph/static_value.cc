@@ -12,6 +12,7 @@
 #include "py/recursion.h"
 #include "upstream/facade.h"
 #include "upstream/node.h"
+#include "upstream/origin.h"
 #include "upstream/variable.h"
 
 namespace nnx_wrappers::graph {
@@ -20,22 +21,22 @@ namespace {
 
 using Shared = std::vector<nb::object>;
 
-StaticPolicy worse(StaticPolicy left, StaticPolicy right) { return std::max(left, right); }
+StaticPolicy stricter(StaticPolicy left, StaticPolicy right) { return std::max(left, right); }
 
-// For what cannot be copied.
-StaticPolicy all_or_nothing(StaticPolicy parts) {
+// The policy of an object that cannot be copied, from that of its parts.
+StaticPolicy share_or_refuse(StaticPolicy parts) {
   return parts == StaticPolicy::kShare ? StaticPolicy::kShare : StaticPolicy::kRefuse;
 }
 
-StaticPolicy of_all(const std::vector<nb::object>& values, const Shared& shared) {
+StaticPolicy policy_of_all(const std::vector<nb::object>& values, const Shared& shared) {
   StaticPolicy policy = StaticPolicy::kShare;
-  for (const nb::object& value : values) policy = worse(policy, policy_of(value, shared));
+  for (const nb::object& value : values) policy = stricter(policy, policy_of(value, shared));
   return policy;
 }
 
-// A function is code, what it closes over, its defaults and its attributes; a mutable thing
-// among these would be shared between instances.
-StaticPolicy of_function(nb::handle function, const Shared& shared) {
+// Instances would share every mutable object that the function closes over, or has among its
+// defaults and attributes.
+StaticPolicy policy_of_function(nb::handle function, const Shared& shared) {
   std::vector<nb::object> contents;
   for (const nb::object& cell : py::cells_of(function)) {
     contents.push_back(py::cell_contents(cell));
@@ -44,12 +45,12 @@ StaticPolicy of_function(nb::handle function, const Shared& shared) {
   if (py::assigns_to_closure(function)) return StaticPolicy::kRefuse;
   Shared with_itself = shared;  // a function that calls itself closes over itself
   with_itself.push_back(nb::borrow(function));
-  return all_or_nothing(
-      worse(of_all(contents, with_itself), policy_of_extras(function, with_itself)));
+  return share_or_refuse(
+      stricter(policy_of_all(contents, with_itself), policy_of_extras(function, with_itself)));
 }
 
-// What JAX made of functions: they are inside.
-StaticPolicy of_wrapper(nb::handle wrapper, const Shared& shared) {
+// An object that JAX has made of functions, which are its attributes.
+StaticPolicy policy_of_wrapper(nb::handle wrapper, const Shared& shared) {
   Shared with_itself = shared;
   with_itself.push_back(nb::borrow(wrapper));
   std::vector<nb::object> inside;
@@ -57,26 +58,26 @@ StaticPolicy of_wrapper(nb::handle wrapper, const Shared& shared) {
     nb::object function = py::get_optional(wrapper, nb::str(name));
     if (function.is_valid()) inside.push_back(std::move(function));
   }
-  return all_or_nothing(of_all(inside, with_itself));
+  return share_or_refuse(policy_of_all(inside, with_itself));
 }
 
-StaticPolicy of_method(nb::handle method, const Shared& shared) {
-  return all_or_nothing(of_all(
+StaticPolicy policy_of_method(nb::handle method, const Shared& shared) {
+  return share_or_refuse(policy_of_all(
       {py::get(method, nb::str("__func__")), py::get(method, py::names().self_dunder)}, shared));
 }
 
-// The dict of keywords is the partial's own, and as constant as it.
-StaticPolicy of_partial(nb::handle partial, const Shared& shared) {
+// The dict of keywords counts as immutable, since it belongs to the partial alone.
+StaticPolicy policy_of_partial(nb::handle partial, const Shared& shared) {
   std::vector<nb::object> parts{py::get(partial, py::names().func),
                                 py::get(partial, py::names().args)};
   for (const auto& item : py::mapping_items(py::get(partial, nb::str("keywords")))) {
     parts.push_back(item.second);
   }
-  return all_or_nothing(of_all(parts, shared));
+  return share_or_refuse(policy_of_all(parts, shared));
 }
 
-// Declared fields, and what __post_init__ may have set besides.
-StaticPolicy of_fields(nb::handle value, const Shared& shared) {
+// A frozen dataclass: its fields, and other attributes, which __post_init__ may have set.
+StaticPolicy policy_of_fields(nb::handle value, const Shared& shared) {
   std::vector<nb::object> fields;
   const nb::object attributes = py::get_optional(value, py::names().dict_dunder);
   if (attributes.is_valid()) {
@@ -86,7 +87,7 @@ StaticPolicy of_fields(nb::handle value, const Shared& shared) {
   for (const auto& item : py::mapping_items(names)) {
     fields.push_back(py::get(value, item.first));
   }
-  return all_or_nothing(of_all(fields, shared));
+  return share_or_refuse(policy_of_all(fields, shared));
 }
 
 bool is_scalar(PyObject* ptr) {
@@ -118,36 +119,33 @@ StaticPolicy policy_of(nb::handle value, const Shared& shared) {
     return is_call_local(value) ? StaticPolicy::kRefuse : StaticPolicy::kShare;
   if (PyCFunction_Check(ptr))
     return py::is_free_builtin(value) ? StaticPolicy::kShare : StaticPolicy::kRefuse;
-  if (PyMethod_Check(ptr)) return of_method(value, shared);
-  if (PyTuple_CheckExact(ptr)) return of_all(py::elements(value), shared);
-  if (PyFrozenSet_CheckExact(ptr)) return of_all(py::elements(value), shared);
+  if (PyMethod_Check(ptr)) return policy_of_method(value, shared);
+  if (PyTuple_CheckExact(ptr)) return policy_of_all(py::elements(value), shared);
+  if (PyFrozenSet_CheckExact(ptr)) return policy_of_all(py::elements(value), shared);
   if (PyList_CheckExact(ptr) || PySet_CheckExact(ptr)) {
-    return worse(StaticPolicy::kCopy, of_all(py::elements(value), shared));
+    return stricter(StaticPolicy::kCopy, policy_of_all(py::elements(value), shared));
   }
   if (PyDict_CheckExact(ptr)) {
     StaticPolicy policy = StaticPolicy::kCopy;
     for (const auto& [key, item] : py::dict_items(value)) {
-      policy = worse(policy, worse(policy_of(key, shared), policy_of(item, shared)));
+      policy = stricter(policy, stricter(policy_of(key, shared), policy_of(item, shared)));
     }
     return policy;
   }
-  if (PyFunction_Check(ptr)) return of_function(value, shared);
+  if (PyFunction_Check(ptr)) return policy_of_function(value, shared);
   const nb::object type = nb::borrow(value.type());
   if (is_immutable_type(type)) return StaticPolicy::kShare;
-  if (type.is(f.jit_function) || type.is(f.custom_jvp) || type.is(f.custom_vjp) ||
-      type.is(f.ufunc)) {
-    return of_wrapper(value, shared);
-  }
-  if (type.is(f.partial)) return of_partial(value, shared);
+  if (upstream::wraps_functions(type)) return policy_of_wrapper(value, shared);
+  if (type.is(f.partial)) return policy_of_partial(value, shared);
   if (type.is(f.frozen_dict)) {
     std::vector<nb::object> parts;
     for (const auto& item : py::mapping_items(value)) parts.push_back(item.second);
-    return all_or_nothing(of_all(parts, shared));
+    return share_or_refuse(policy_of_all(parts, shared));
   }
   if (py::is_subtype(type, f.linen_module)) return StaticPolicy::kRefuse;
   if (upstream::kind_of(value) == upstream::NodeKind::kLeaf &&
       py::is_frozen_dataclass(value.type())) {
-    return of_fields(value, shared);
+    return policy_of_fields(value, shared);
   }
   return StaticPolicy::kRefuse;
 }
@@ -159,14 +157,14 @@ StaticPolicy policy_of_extras(nb::handle function, const Shared& shared) {
   if (!keywords.is_none()) {
     for (const auto& item : py::mapping_items(keywords)) extras.push_back(item.second);
   }
-  // Attributes of a function that a function made may be its state.
+  // The attributes of a local function may be its state.
   const std::string name = py::utf8(py::get(function, n.qualname_dunder));
   const bool is_local = name.find(kLocals) != std::string::npos;
   for (const auto& [key, value] : py::mapping_items(py::get(function, n.dict_dunder))) {
     if (is_local && !key.equal(n.wrapped_dunder)) return StaticPolicy::kRefuse;
     extras.push_back(value);
   }
-  return of_all(extras, shared);
+  return policy_of_all(extras, shared);
 }
 
 nb::object StaticCopies::copy(nb::handle value) {

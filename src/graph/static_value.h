@@ -1,4 +1,4 @@
-// Static attributes that a Template may keep.
+// The static attributes that a Template can keep.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,27 +11,26 @@ namespace nnx_wrappers::graph {
 namespace nb = nanobind;
 
 enum class StaticPolicy {
-  kShare,  // immutable: every instance holds the same object
-  kCopy,   // a list, dict or set of such: every instance holds a copy
-  kRefuse  // unknown, or bound to this one graph
+  kShare,  // it is immutable: all instances have the same object
+  kCopy,   // it is a list, dict or set of immutable objects: each instance has a copy
+  kRefuse  // its type is unknown, or it belongs to this one graph
 };
 
-// How `value` can be kept. `shared` are objects to share whatever they are.
+// How `value` can be kept. The objects `shared` are shared whatever they are.
 StaticPolicy policy_of(nb::handle value, const std::vector<nb::object>& shared);
 
-// How what a function has besides its code and its cells can be kept, all together: defaults
-// and attributes.
+// How the defaults and the attributes of a function can be kept, all together.
 StaticPolicy policy_of_extras(nb::handle function, const std::vector<nb::object>& shared);
 
-// Copies of values that are kept by copying: containers anew, contents shared. A container that
-// stands in several places has one copy, so one of these is used for a whole graph.
+// Copies values whose policy is kCopy: containers are new, and what they hold is shared. An object
+// of this class is used for a whole graph, so that a container in several places has one copy.
 class StaticCopies {
  public:
   nb::object copy(nb::handle value);
 
  private:
   struct Copied {
-    nb::object original;  // held: its address stays its own
+    nb::object original;  // owned, so that no other object gets its address, which is the key
     nb::object copy;
   };
   std::unordered_map<PyObject*, Copied> known_;

@@ -7,6 +7,7 @@
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
 #include "py/function.h"
+#include "py/object.h"
 #include "py/recursion.h"
 #include "upstream/facade.h"
 #include "upstream/instance.h"
@@ -30,14 +31,14 @@ class Instantiation {
     const py::RecursionGuard guard(" while making an NNX module");
     if (made_[index].is_valid()) return made_[index];
     const Template::Node& node = nodes_[index];
-    if (node.form == Template::Node::kFunction) return closure(node, index);
+    if (node.form == Template::Node::kFunction) return make_closure(node, index);
     switch (node.kind) {
       case upstream::NodeKind::kLeaf:
         return made_[index] = values_.at(node.slot);
       case upstream::NodeKind::kVariable:
-        return made_[index] = variable(node);
+        return made_[index] = make_variable(node);
       case upstream::NodeKind::kPytree:
-        return pytree(node, index);
+        return make_pytree(node, index);
       case upstream::NodeKind::kList:
       case upstream::NodeKind::kTuple: {
         nb::list elements;
@@ -68,7 +69,7 @@ class Instantiation {
   using Attribute = Template::Node::Attribute;
 
   nb::object value_of(const Attribute& attribute) {
-    switch (attribute.how) {
+    switch (attribute.source) {
       case Attribute::kShared:
         return attribute.value;
       case Attribute::kCopied:
@@ -78,7 +79,7 @@ class Instantiation {
       case Attribute::kChild:
         return make(attribute.child);
     }
-    throw InternalError("an attribute of no kind");
+    throw InternalError("an attribute without a source");
   }
 
   nb::list pairs(const Template::Node& node) {
@@ -89,32 +90,32 @@ class Instantiation {
     return made;
   }
 
-  nb::object variable(const Template::Node& node) {
+  nb::object make_variable(const Template::Node& node) {
     nb::dict metadata =
         node.shared_metadata.is_valid() ? py::copy_dict(node.shared_metadata) : nb::dict();
     for (const auto& attribute : node.attributes) metadata[attribute.name] = value_of(attribute);
     return upstream::new_plain_variable(node.type, values_.at(node.slot), metadata, trace_state());
   }
 
-  // Known before its attributes are made, so that they may refer back to it.
-  nb::object pytree(const Template::Node& node, size_t index) {
-    nb::object object = upstream::new_empty(node.type);
+  // Registers the Pytree before its attributes are made, since they may refer back to it.
+  nb::object make_pytree(const Template::Node& node, size_t index) {
+    nb::object object = py::allocate(node.type);
     made_[index] = object;
     for (const auto& attribute : node.attributes) {
-      upstream::set_raw(object, attribute.name, value_of(attribute));
+      upstream::set_attribute(object, attribute.name, value_of(attribute));
     }
     return object;
   }
 
-  // Known before its cells are filled, since they may lead back to it.
-  nb::object closure(const Template::Node& node, size_t index) {
+  // Registers the closure before its cells are filled, since they may lead back to it.
+  nb::object make_closure(const Template::Node& node, size_t index) {
     std::vector<nb::object> cells;
     for (const auto& attribute : node.attributes) {
       nb::object& cell = made_[attribute.child];
       if (!cell.is_valid()) cell = py::empty_cell();
       cells.push_back(cell);
     }
-    made_[index] = py::function_over(node.function, cells);
+    made_[index] = py::with_cells(node.function, cells);
     for (const auto& attribute : node.attributes) {
       for (const auto& held : nodes_[attribute.child].attributes) {
         py::fill_cell(made_[attribute.child], value_of(held));
@@ -123,7 +124,7 @@ class Instantiation {
     return made_[index];
   }
 
-  // One for the whole graph: it says which trace made it, and never changes.
+  // The TraceState of the current trace. All nodes share one, since it never changes.
   const nb::object& trace_state() {
     if (!trace_state_.is_valid()) trace_state_ = upstream::facade().trace_state();
     return trace_state_;

@@ -1,9 +1,9 @@
-// A module graph without its values: made once from a live graph, instantiated
-// again and again.
+// A module graph without its values. It is captured once from a live graph, and instantiated any
+// number of times.
 //
-// A Template owns types, metadata and static attributes, but no array that came out
-// of a trace, no live node and no Variable, so it may outlive the trace it was made
-// in. Instances share nothing mutable with each other.
+// A Template owns types, metadata and static attributes, but no tracer, no live node and no
+// Variable, so it may outlive the trace that it was captured in. Instances share no mutable object
+// unless capture was told to share it.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -18,29 +18,29 @@
 
 namespace nnx_wrappers::graph {
 
-// Why a graph cannot be kept as a Template: the path and what stands there.
+// The reason why a graph cannot be kept as a Template: an object, and its path.
 class Refusal : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-// One place for a value: a Variable's, or that of a bare leaf.
+// The place of one value: of a Variable, or of a leaf that is no Variable.
 struct Slot {
   Path path;
-  nb::object type;         // the Variable's type; invalid for a bare leaf
-  nb::object constant;     // a value that holds no tracer; invalid otherwise
-  bool is_hidden;          // what a closure holds: no part of the module's state
-  bool is_shared = false;  // the constant was there before: each instance has it itself
+  nb::object type;         // of the Variable; invalid for other leaves
+  nb::object constant;     // the captured value, if it holds no tracer; else invalid
+  bool is_in_closure;      // a closure holds it, so it is no part of the module's state
+  bool is_shared = false;  // all instances have the constant itself, and not a copy
 };
 
-// What an instance shares with the graph that was captured although its type does not say so:
-// asked for static attributes (owner, name, value).
+// True if instances may share this value with the captured graph although its type is mutable or
+// unknown. `owner` and `name` of the attribute are invalid for the value of a slot.
 using MayShare = std::function<bool(nb::handle owner, nb::handle name, nb::handle value)>;
 
-// What a capture took out of the graph.
+// The values and modules that a capture took out of the graph.
 struct Captured {
-  std::vector<nb::object> values;   // those of the slots, in order; pytrees possible
-  std::vector<nb::object> pytrees;  // each nnx.Pytree of the graph, made in the present trace
+  std::vector<nb::object> values;   // of the slots, in order; each may be a pytree
+  std::vector<nb::object> pytrees;  // every nnx.Pytree of the graph
 };
 
 class Template {
@@ -50,16 +50,18 @@ class Template {
   Template(Template&&) noexcept;
   Template& operator=(Template&&) noexcept;
 
-  // Takes `root` apart, which stays as it is. A closure over nodes of the graph or over arrays
-  // becomes one over those of the instance. Throws Refusal if the graph holds what cannot be
-  // kept: a static attribute of an unknown type, a bound method, a node that was not made in this
-  // trace, a list of nodes in two places, an array ref, a hijax variable.
+  // Captures the graph of `root`, which is not changed. A closure over nodes of the graph or over
+  // arrays becomes a closure over those of the instance. Instances share the objects `shared`
+  // whatever their types, and those for which `may_share` is true. Throws Refusal if the graph
+  // holds something that cannot be kept: a static attribute of an unknown type, a bound method, a
+  // node of another trace, a list of nodes in two places, an array ref, a hijax variable. Then too
+  // `captured` has what was taken out so far.
   static Template capture(nb::handle root, const std::vector<nb::object>& shared,
                           const MayShare& may_share, Captured& captured);
 
   const std::vector<Slot>& slots() const;
 
-  // A new graph in the present trace with one value for each slot.
+  // A new graph of the current trace, with one value for each slot.
   nb::object instantiate(const std::vector<nb::object>& values) const;
 
  private:

@@ -1,4 +1,4 @@
-// Template::capture: takes a live graph apart.
+// Template::capture: the nodes of a template from a live module graph.
 #include <algorithm>
 #include <unordered_map>
 #include <utility>
@@ -34,7 +34,7 @@ class Capture {
       if (known != seen_.end()) return known->second;
       remember(object, made_.nodes_.size());
     } else if (kind == upstream::NodeKind::kList || kind == upstream::NodeKind::kDict) {
-      // Flax knows no sharing of these, but who appends to the one finds it in the other.
+      // For Flax these are not shared, but a change in one place would be seen in the other.
       if (!remember(object, made_.nodes_.size())) refuse("a list or dict in a second place");
     }
     const size_t index = made_.nodes_.size();
@@ -46,37 +46,37 @@ class Capture {
         node.slot = add_slot({}, object);
         break;
       case upstream::NodeKind::kVariable:
-        variable(node, object);
+        capture_variable(node, object);
         break;
       case upstream::NodeKind::kArrayRef:
         refuse("an array ref");
       case upstream::NodeKind::kPytree:
-        pytree(node, object);
+        capture_pytree(node, object);
         break;
       case upstream::NodeKind::kList:
       case upstream::NodeKind::kTuple:
       case upstream::NodeKind::kDict:
-        container(node, object);
+        capture_container(node, object);
         break;
       case upstream::NodeKind::kGraphNode:
       case upstream::NodeKind::kPytreeNode:
-        by_flax(node, object);
+        capture_registered(node, object);
         break;
     }
     made_.nodes_[index] = std::move(node);
     return index;
   }
 
-  // Goes through what the closures hold; to be called once, after `visit`.
-  void contents_of_cells() {
+  // Captures the contents of the closures' cells. Called once, after `visit`.
+  void capture_cells() {
     in_closures_ = true;
-    // It grows meanwhile. NOLINTNEXTLINE(modernize-loop-convert)
+    // The vector grows during the loop. NOLINTNEXTLINE(modernize-loop-convert)
     for (size_t i = 0; i < cells_.size(); ++i) {
       const Cell cell = cells_[i];
       path_ = cell.path;
       const nb::object contents = py::cell_contents(cell.object);
       if (!contents.is_valid()) continue;
-      const Attribute held = contents_of_cell(contents);
+      const Attribute held = cell_attribute(contents);
       made_.nodes_[cell.node].attributes.push_back(held);
     }
   }
@@ -88,7 +88,7 @@ class Capture {
     throw Refusal(what + " at " + to_string(path_));
   }
 
-  // False if the object was seen before. Holds it: its address stays its own.
+  // Returns false if the object was seen before. Owns it, so that no other gets its address.
   bool remember(nb::handle object, size_t index) {
     const bool is_new = seen_.emplace(object.ptr(), index).second;
     if (is_new) kept_.push_back(nb::borrow(object));
@@ -108,37 +108,37 @@ class Capture {
     return made_.slots_.size() - 1;
   }
 
-  void require_lasting(nb::handle type) const {
+  void require_reusable_class(nb::handle type) const {
     for (const nb::object& object : shared_) {
       if (object.is(type)) return;
     }
     if (is_call_local(type)) refuse(py::describe(type) + ", which the constructor made,");
   }
 
-  void require_made_here(nb::handle object) const {
+  void require_made_in_this_trace(nb::handle object) const {
     const nb::object trace_state = upstream::trace_state_of(object);
     if (!trace_state.is_valid()) refuse(py::describe(object) + " whose constructor did not run");
-    if (upstream::is_present(trace_state)) return;
+    if (upstream::is_current_trace(trace_state)) return;
     if (in_closures_ && upstream::is_leaked(trace_state)) return;
     refuse("a module or Variable that the constructor did not make");
   }
 
-  // For the state that each nnx.Pytree has, whatever its flatten tells.
-  void require_pytree_made_here(nb::handle object) {
-    require_made_here(object);
+  // Every nnx.Pytree has a TraceState, whatever its own flatten function returns.
+  void add_pytree(nb::handle object) {
+    require_made_in_this_trace(object);
     if (!in_closures_) captured_.pytrees.push_back(nb::borrow(object));
   }
 
-  void variable(Template::Node& node, nb::handle object) {
+  void capture_variable(Template::Node& node, nb::handle object) {
     if (!upstream::is_plain_variable(object)) refuse("a hijax variable");
-    require_made_here(object);
+    require_made_in_this_trace(object);
     node.type = nb::borrow(object.type());
-    require_lasting(node.type);
+    require_reusable_class(node.type);
     for (const auto& [name, value] : py::dict_items(upstream::metadata(object))) {
       node.attributes.push_back(static_attribute(object, name, value));
     }
     const bool shares_all = std::ranges::all_of(
-        node.attributes, [](const Attribute& item) { return item.how == Attribute::kShared; });
+        node.attributes, [](const Attribute& item) { return item.source == Attribute::kShared; });
     if (shares_all) {
       nb::dict metadata;
       for (const Attribute& item : node.attributes) metadata[item.name] = item.value;
@@ -153,16 +153,16 @@ class Capture {
     if (policy != StaticPolicy::kShare && may_share_(owner, name, value))
       policy = StaticPolicy::kShare;
     if (policy == StaticPolicy::kRefuse) {
-      if (PyFunction_Check(value.ptr())) return {name, Attribute::kChild, {}, closure(value)};
+      if (PyFunction_Check(value.ptr())) return {name, Attribute::kChild, {}, closure_node(value)};
       refuse("the static attribute '" + py::utf8(name) + "' (" + py::describe(value) + ")");
     }
     return {name, policy == StaticPolicy::kCopy ? Attribute::kCopied : Attribute::kShared, value,
             0};
   }
 
-  // The node of a closure. What its cells hold is looked at when the whole graph is known,
-  // so that nodes have the paths that Flax gives them.
-  size_t closure(const nb::object& function) {
+  // The node of a closure. The contents of its cells are captured after the whole graph, so that
+  // nodes have the paths that Flax gives them.
+  size_t closure_node(const nb::object& function) {
     const auto known = seen_.find(function.ptr());
     if (known != seen_.end()) return known->second;
     if (py::assigns_to_closure(function)) refuse("a closure that assigns to its variables");
@@ -183,12 +183,12 @@ class Capture {
       node.attributes.push_back({{}, Attribute::kChild, {}, seen_.at(cell.ptr())});
       empty.push_back(py::empty_cell());
     }
-    node.function = py::function_over(function, empty);
+    node.function = py::with_cells(function, empty);
     made_.nodes_[index] = std::move(node);
     return index;
   }
 
-  Attribute contents_of_cell(const nb::object& contents) {
+  Attribute cell_attribute(const nb::object& contents) {
     const auto known = seen_.find(contents.ptr());
     if (known != seen_.end()) return {{}, Attribute::kChild, {}, known->second};
     if (upstream::is_array(contents)) {
@@ -196,9 +196,11 @@ class Capture {
     }
     const StaticPolicy policy = policy_of(contents, shared_);
     if (policy == StaticPolicy::kShare) return {{}, Attribute::kShared, contents, 0};
-    if (PyFunction_Check(contents.ptr())) return {{}, Attribute::kChild, {}, closure(contents)};
-    // No part of the graph: say, a module of an inner transformation, out of which came the
-    // one that is.
+    if (PyFunction_Check(contents.ptr())) {
+      return {{}, Attribute::kChild, {}, closure_node(contents)};
+    }
+    // A node that is no part of the graph: for example the module inside an nnx.vmap, which has
+    // returned the module that is part of the graph.
     const upstream::NodeKind kind = upstream::kind_of(contents);
     if (kind == upstream::NodeKind::kPytree || kind == upstream::NodeKind::kVariable) {
       return {{}, Attribute::kChild, {}, visit(contents, kind)};
@@ -208,8 +210,8 @@ class Capture {
 
   using Children = std::unordered_map<std::string, size_t>;
 
-  // Visits the children in Flax's order, in which a shared node gets its path, and
-  // returns their nodes by the text of their key.
+  // Visits the children in Flax's order, so that a shared node gets the path that Flax gives it.
+  // Returns their nodes by the texts of their keys.
   Children visit_children(nb::handle node, upstream::NodeKind kind) {
     Children found;
     for (const upstream::Child& child : upstream::children_of(node, kind)) {
@@ -229,10 +231,10 @@ class Capture {
     return {name, Attribute::kChild, {}, child->second};
   }
 
-  void pytree(Template::Node& node, nb::handle object) {
+  void capture_pytree(Template::Node& node, nb::handle object) {
     node.type = nb::borrow(object.type());
-    require_lasting(node.type);
-    require_pytree_made_here(object);
+    require_reusable_class(node.type);
+    add_pytree(object);
     const Children children = visit_children(object, node.kind);
     for (const auto& [name, value] : py::dict_items(py::instance_dict(object))) {
       if (upstream::is_pytree_state_name(name)) {
@@ -243,7 +245,7 @@ class Capture {
     }
   }
 
-  void container(Template::Node& node, nb::handle object) {
+  void capture_container(Template::Node& node, nb::handle object) {
     std::vector<py::Item> items;
     if (node.kind == upstream::NodeKind::kDict) {
       items = py::dict_items(object);
@@ -263,15 +265,15 @@ class Capture {
     }
   }
 
-  void by_flax(Template::Node& node, nb::handle object) {
+  void capture_registered(Template::Node& node, nb::handle object) {
     if (object.is_none()) return;
-    if (upstream::is_pytree(object)) require_pytree_made_here(object);
+    if (upstream::is_pytree(object)) add_pytree(object);
     const upstream::Flattened flattened = upstream::flatten_by_flax(object);
     const nb::object auxiliary = upstream::auxiliary_data(flattened.metadata);
     if (policy_of(auxiliary, shared_) != StaticPolicy::kShare)
       refuse(py::describe(object) + " with auxiliary data that may change");
     node.type = nb::borrow(object.type());
-    require_lasting(node.type);
+    require_reusable_class(node.type);
     node.impl = flattened.impl;
     node.metadata = flattened.metadata;
     add_items(node, object, flattened.items);
@@ -282,12 +284,12 @@ class Capture {
   const MayShare& may_share_;
   Captured& captured_;
   Path path_;
-  std::unordered_map<PyObject*, size_t> seen_;
-  std::vector<nb::object> kept_;  // the keys of seen_
+  std::unordered_map<PyObject*, size_t> seen_;  // the nodes of objects
+  std::vector<nb::object> kept_;                // owns the keys of seen_
   struct Cell {
     size_t node;
     nb::object object;
-    Path path;  // of the attribute that the closure is
+    Path path;  // of the attribute whose value is the closure
   };
   std::vector<Cell> cells_;
   bool in_closures_ = false;
@@ -298,7 +300,7 @@ Template Template::capture(nb::handle root, const std::vector<nb::object>& share
   Template made;
   Capture capture(made, shared, may_share, captured);
   capture.visit(root, upstream::kind_of(root));
-  capture.contents_of_cells();
+  capture.capture_cells();
   return made;
 }
 

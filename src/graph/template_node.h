@@ -10,33 +10,34 @@ namespace nnx_wrappers::graph {
 
 struct Template::Node {
   struct Attribute {
-    enum How {
+    // Where an instance gets the attribute from.
+    enum Source {
       kShared,  // `value` itself
       kCopied,  // a copy of `value`
-      kState,   // a PytreeState with the flags of `value`
-      kChild    // the node `child`
+      kState,   // a new PytreeState with the flags of `value`
+      kChild    // the instance of the node `child`
     };
     nb::object name;
-    How how;
+    Source source;
     nb::object value;
     size_t child;
   };
 
   enum Form {
-    kByKind,
-    kFunction,  // a closure over this graph: `value` over the cells that are its attributes
-    kCell       // holds its one attribute, or nothing
+    kByKind,    // a node of the module graph, of this `kind`
+    kFunction,  // a closure over the graph: `function` with the cells that are its attributes
+    kCell       // a cell with one attribute, its contents, or with none if it is empty
   };
 
   Form form = kByKind;
   upstream::NodeKind kind = upstream::NodeKind::kLeaf;
   nb::object type;
-  nb::object impl;                    // Flax's implementation of an unknown node type
-  nb::object metadata;                // what its flatten returned besides the children
+  nb::object impl;                    // of a kGraphNode or kPytreeNode: Flax's implementation
+  nb::object metadata;                // of such a node: the metadata that flattening it gave
   std::vector<Attribute> attributes;  // of a Variable: its metadata
-  size_t slot = 0;                    // of a Variable or a bare leaf
-  nb::object function;                // of a closure: it, over empty cells
-  nb::object shared_metadata;         // of a Variable whose metadata are all shared: a dict
+  size_t slot = 0;                    // of a Variable or a leaf
+  nb::object function;                // of a closure: the function with empty cells
+  nb::object shared_metadata;         // a dict, if all metadata of a Variable are shared
 };
 
 }  // namespace nnx_wrappers::graph

@@ -1,5 +1,4 @@
-// One walk over a module graph in Flax's order: each shared node once, by its
-// first path. No bridge rules here: what to do with a leaf is the caller's.
+// A walk over a module graph in Flax's order. A shared node is visited once, at its first path.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,19 +10,19 @@
 
 namespace nnx_wrappers::graph {
 
+// The functions that a walk calls. Either may be empty.
 struct WalkEvents {
-  // A Variable, an array ref or another leaf value. May be empty.
+  // Called for a Variable, an array ref or another leaf.
   std::function<void(const Path& path, nb::handle leaf, upstream::NodeKind kind)> on_leaf;
-  // A node, before its children; return false to leave its children out. May be empty.
+  // Called for a node before its children. Returns false to skip the children.
   std::function<bool(const Path& path, nb::handle node, upstream::NodeKind kind)> on_node;
 };
 
-// Walks from `root`, which may be any object. Borrows `root`; owns what it
-// visits for as long as the walk lasts, so user code may change the graph.
-// Throws RecursionError on graphs deeper than the interpreter's limit.
+// Walks from `root`, which may be any object. The events may change the graph: the walk owns the
+// objects that it visits. Throws RecursionError if the graph is too deep.
 void walk(nb::handle root, const WalkEvents& events);
 
-// Every nnx.Pytree of the graph (nodes with initializing flags), `root` first.
+// Every nnx.Pytree of the graph, in the order of the walk.
 std::vector<nb::object> pytrees_of(nb::handle root);
 
 }  // namespace nnx_wrappers::graph

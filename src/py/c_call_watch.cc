@@ -12,7 +12,7 @@ thread_local CCallWatch* watch_of_thread = nullptr;
 }  // namespace
 
 struct CCallEvents {
-  static void tell(nb::handle callable, nb::handle owner) {
+  static void notify(nb::handle callable, nb::handle owner) {
     if (watch_of_thread != nullptr) watch_of_thread->callback_(callable, owner);
   }
 
@@ -23,9 +23,11 @@ struct CCallEvents {
     const CCallWatch* watch = watch_of_thread;
     if (watch == nullptr) return 0;
     if (what == PyTrace_C_CALL && PyCFunction_Check(subject)) {
-      tell(subject, PyCFunction_GetSelf(subject));
+      notify(subject, PyCFunction_GetSelf(subject));
     }
-    return watch->others_ == nullptr ? 0 : watch->others_(argument, frame, what, subject);
+    return watch->previous_function_ == nullptr
+               ? 0
+               : watch->previous_function_(argument, frame, what, subject);
   }
 
   static void set(Py_tracefunc function, nb::handle argument) {
@@ -41,7 +43,7 @@ struct CCallEvents {
 #else
 
   static PyObject* on_call(PyObject* /*unused*/, PyObject* const* args, Py_ssize_t count) {
-    // code, offset, callable, and the first argument or sys.monitoring.MISSING
+    // The arguments are code, offset, callable, and its first argument or sys.monitoring.MISSING.
     if (count == 4 && PyFunction_Check(args[2]) == 0) {
       PyObject* owner = nullptr;
       if (PyCFunction_Check(args[2])) {
@@ -49,7 +51,7 @@ struct CCallEvents {
       } else if (Py_IS_TYPE(args[2], &PyMethodDescr_Type)) {
         owner = args[3];
       }
-      tell(args[2], owner);
+      notify(args[2], owner);
     }
     return Py_NewRef(Py_None);
   }
@@ -61,27 +63,27 @@ struct CCallEvents {
 
 CCallWatch::CCallWatch(Callback callback) : callback_(callback) {
   const PyThreadState* thread = PyThreadState_Get();
-  others_ = thread->c_profilefunc;
-  others_argument_ = nb::borrow(thread->c_profileobj);
+  previous_function_ = thread->c_profilefunc;
+  previous_argument_ = nb::borrow(thread->c_profileobj);
   watch_of_thread = this;
 }
 
 CCallWatch::~CCallWatch() {
-  watched_runs(false);
+  set_active(false);
   watch_of_thread = nullptr;
 }
 
 void CCallWatch::watch(nb::handle /*code*/) {}
 
-void CCallWatch::watched_runs(bool it_is) {
-  if (is_ours_ == it_is || !incomplete_.empty()) return;
-  const Py_tracefunc expected = is_ours_ ? CCallEvents::on_profile_event : others_;
-  if (PyThreadState_Get()->c_profilefunc != expected) {  // what user code has set stays
-    incomplete_ = "it sets a profile function";
+void CCallWatch::set_active(bool active) {
+  if (is_installed_ == active || !reason_incomplete_.empty()) return;
+  const Py_tracefunc expected = is_installed_ ? CCallEvents::on_profile_event : previous_function_;
+  if (PyThreadState_Get()->c_profilefunc != expected) {  // user code has set one, which stays
+    reason_incomplete_ = "it sets a profile function";
     return;
   }
-  CCallEvents::set(it_is ? CCallEvents::on_profile_event : others_, others_argument_);
-  is_ours_ = it_is;
+  CCallEvents::set(active ? CCallEvents::on_profile_event : previous_function_, previous_argument_);
+  is_installed_ = active;
 }
 
 #else
@@ -92,7 +94,7 @@ PyMethodDef definition = {
     "on_call", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(CCallEvents::on_call)),
     METH_FASTCALL, nullptr};
 
-// The callback, made once: sys.monitoring calls it without a frame of Python in between.
+// The callback as a C function, which sys.monitoring calls without a Python frame in between.
 nb::handle call_callback() {
   static constinit Once<const nb::handle> callback;
   return callback.get([] {
@@ -102,7 +104,7 @@ nb::handle call_callback() {
   });
 }
 
-constexpr int kTools = 6;  // of sys.monitoring
+constexpr int kToolIds = 6;  // the number of tool ids that sys.monitoring has
 
 }  // namespace
 
@@ -110,21 +112,21 @@ CCallWatch::CCallWatch(Callback callback)
     : callback_(callback),
       monitoring_(sys("monitoring")),
       call_event_(monitoring_.attr("events").attr("CALL")) {
-  for (int id = kTools - 1; id >= 0; --id) {
+  for (int id = kToolIds - 1; id >= 0; --id) {
     const nb::int_ tool(id);
     if (!nb::object(monitoring_.attr("get_tool")(tool)).is_none()) continue;
     monitoring_.attr("use_tool_id")(tool, "nnx_wrappers");
-    tool_ = tool;
+    tool_id_ = tool;
     break;
   }
-  if (!tool_.is_valid()) {
-    incomplete_ = "every tool id of sys.monitoring is in use";
+  if (!tool_id_.is_valid()) {
+    reason_incomplete_ = "every tool id of sys.monitoring is in use";
     return;
   }
   try {
-    monitoring_.attr("register_callback")(tool_, call_event_, call_callback());
+    monitoring_.attr("register_callback")(tool_id_, call_event_, call_callback());
   } catch (...) {
-    monitoring_.attr("free_tool_id")(tool_);
+    monitoring_.attr("free_tool_id")(tool_id_);
     throw;
   }
   watch_of_thread = this;
@@ -132,23 +134,23 @@ CCallWatch::CCallWatch(Callback callback)
 
 CCallWatch::~CCallWatch() {
   watch_of_thread = nullptr;
-  if (!tool_.is_valid()) return;
+  if (!tool_id_.is_valid()) return;
   try {
-    for (const nb::object& code : codes_) monitoring_.attr("set_local_events")(tool_, code, 0);
-    monitoring_.attr("register_callback")(tool_, call_event_, nb::none());
-    monitoring_.attr("free_tool_id")(tool_);
+    for (const nb::object& code : codes_) monitoring_.attr("set_local_events")(tool_id_, code, 0);
+    monitoring_.attr("register_callback")(tool_id_, call_event_, nb::none());
+    monitoring_.attr("free_tool_id")(tool_id_);
   } catch (...) {  // NOLINT(bugprone-empty-catch)
-    // The callback stays, and finds no watch to tell.
+    // The callback stays registered and does nothing, since no watch is left.
   }
 }
 
 void CCallWatch::watch(nb::handle code) {
-  if (!tool_.is_valid()) return;
-  monitoring_.attr("set_local_events")(tool_, code, call_event_);
+  if (!tool_id_.is_valid()) return;
+  monitoring_.attr("set_local_events")(tool_id_, code, call_event_);
   codes_.push_back(nb::borrow(code));
 }
 
-void CCallWatch::watched_runs(bool /*it_is*/) {}
+void CCallWatch::set_active(bool /*it_is*/) {}
 
 #endif
 

@@ -1,7 +1,8 @@
-// Watches what a thread's Python functions call of C. On Python 3.11 by a profile function that is
-// in place only while a watched function runs, and passes every event on to the one that was
-// there; from 3.12 on by events of sys.monitoring for the watched code objects alone, under a tool
-// id of its own.
+// Reports the C functions that a thread's watched Python functions call.
+//
+// On Python 3.11 this is a profile function, installed only while a watched function runs; it
+// passes each event on to the profile function that it replaced. From Python 3.12 on it is a tool
+// of sys.monitoring with events for the watched code objects alone.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -15,36 +16,36 @@ namespace nb = nanobind;
 
 class CCallWatch {
  public:
-  // `owner` is the object that a method of C is bound to, or an invalid handle.
+  // `owner` is the object that a C method is bound to; invalid for other callables.
   using Callback = void (*)(nb::handle callable, nb::handle owner);
 
-  // One at a time in a thread.
+  // A thread can have only one watch at a time.
   explicit CCallWatch(Callback callback);
   ~CCallWatch();
   CCallWatch(const CCallWatch&) = delete;
   CCallWatch& operator=(const CCallWatch&) = delete;
 
-  // The calls of this code, from now on.
+  // Reports from now on what this code object calls.
   void watch(nb::handle code);
 
-  // Whether the function that runs now is one that is watched.
-  void watched_runs(bool it_is);
+  // Says whether the function that runs now is a watched one.
+  void set_active(bool active);
 
-  // Why not every call was seen, or nothing.
-  const std::string& incomplete() const { return incomplete_; }
+  // Why some calls may have been missed; empty if none were.
+  const std::string& reason_incomplete() const { return reason_incomplete_; }
 
  private:
   friend struct CCallEvents;
 
   Callback callback_;
-  std::string incomplete_;
+  std::string reason_incomplete_;
 #if PY_VERSION_HEX < 0x030c0000
-  Py_tracefunc others_ = nullptr;  // the profile function that was there, and its argument
-  nb::object others_argument_;
-  bool is_ours_ = false;
+  Py_tracefunc previous_function_ = nullptr;  // the profile function that this one replaces
+  nb::object previous_argument_;
+  bool is_installed_ = false;
 #else
   nb::object monitoring_;
-  nb::object tool_;  // its id; invalid while there is none
+  nb::object tool_id_;  // invalid if every id was in use
   nb::object call_event_;
   std::vector<nb::object> codes_;
 #endif

@@ -7,7 +7,7 @@ namespace nnx_wrappers::py {
 
 namespace {
 
-// Made by the first registration, in whatever order files are initialized. Never destroyed.
+// Made by the first registration, since files are initialized in no fixed order. Never destroyed.
 std::vector<RegisteredCache>& registry() {
   static auto* caches = new std::vector<RegisteredCache>();
   return *caches;

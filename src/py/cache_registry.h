@@ -1,4 +1,4 @@
-// The caches of the library, for those who report on all of them or clear them.
+// The caches of the library, so that all of them can be reported on and cleared at once.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,22 +11,22 @@ namespace nnx_wrappers::py {
 
 // A cache that lives as long as the process. Both functions are called under the GIL.
 struct RegisteredCache {
-  std::string name;                        // empty: only cleared, not reported
-  std::function<nanobind::dict()> counts;  // {'size', 'hits', 'misses', ...}; may be empty
+  std::string name;                        // empty for a cache that is cleared but not reported
+  std::function<nanobind::dict()> counts;  // {'size', 'hits', 'misses', ...}; only with a name
   std::function<void()> clear;             // forgets everything and sets the counts to zero
 };
 
-// Registers a cache while the library is loaded: each file that owns one has a constant of this
-// type at namespace scope. No Python runs before the cache is asked for something.
+// Registers a cache while the library is loaded: each file that owns a cache has a constant of this
+// type at namespace scope. Registering runs no Python.
 class CacheRegistration {
  public:
   explicit CacheRegistration(RegisteredCache cache);
 };
 
-// All caches, ordered by name.
+// All registered caches, sorted by name.
 std::vector<RegisteredCache> registered_caches();
 
-// The counts that every cache has, for RegisteredCache::counts.
+// The counts that all caches have in common, for RegisteredCache::counts.
 template <typename Cache>
 nanobind::dict counts_of(const Cache& cache) {
   nanobind::dict counts;

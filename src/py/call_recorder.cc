@@ -11,7 +11,8 @@ namespace {
 
 thread_local CallRecorder* recorder_of_thread = nullptr;
 
-// An error that is on its way, kept aside: a generator that is told to raise has one.
+// Sets the pending Python error aside while it lives: a generator into which an error is thrown
+// begins with one.
 class PendingError {
  public:
   PendingError() { PyErr_Fetch(&type_, &value_, &traceback_); }
@@ -52,51 +53,53 @@ std::vector<nb::object> RunningFunction::locals() const {
 
 namespace {
 
-// Under the GIL, of all threads: how many record, and the evaluation function that was there.
-int recorders = 0;
-int given_up = 0;
-_PyFrameEvalFunction others = nullptr;
+// Shared by all threads, and read and written under the GIL.
+int active_recorders = 0;
+int stack_exhaustions = 0;  // how often recording ended because the C stack was nearly used up
+_PyFrameEvalFunction previous_evaluator = nullptr;  // the one that recording replaced
 
 }  // namespace
 
-// The evaluation function of the interpreter while any thread records.
+// The frame evaluation function that the interpreter has while any thread records.
 struct FrameEvents {
   static void start() {
-    if (recorders++ != 0) return;
+    if (active_recorders++ != 0) return;
     PyInterpreterState* interpreter = PyInterpreterState_Get();
-    others = _PyInterpreterState_GetEvalFrameFunc(interpreter);
+    previous_evaluator = _PyInterpreterState_GetEvalFrameFunc(interpreter);
     _PyInterpreterState_SetEvalFrameFunc(interpreter, evaluate);
   }
 
   static void stop() {
-    if (--recorders != 0) return;
+    if (--active_recorders != 0) return;
     PyInterpreterState* interpreter = PyInterpreterState_Get();
-    if (_PyInterpreterState_GetEvalFrameFunc(interpreter) != evaluate) return;  // somebody's own
-    _PyInterpreterState_SetEvalFrameFunc(interpreter, others);
+    // Another tool may have set its own meanwhile, which stays.
+    if (_PyInterpreterState_GetEvalFrameFunc(interpreter) != evaluate) return;
+    _PyInterpreterState_SetEvalFrameFunc(interpreter, previous_evaluator);
   }
 
   static PyObject* evaluate(PyThreadState* thread, _PyInterpreterFrame* frame, int throws) {
     CallRecorder* recorder = recorder_of_thread;
-    // What a profile or trace function of Python runs is not part of the program.
-    if (recorder == nullptr || thread->tracing != 0) return others(thread, frame, throws);
+    // A profile or trace function that is written in Python is not part of the program.
+    if (recorder == nullptr || thread->tracing != 0)
+      return previous_evaluator(thread, frame, throws);
     if (is_stack_low()) {
-      // Each frame takes a part of the C stack here, which it does not without us.
-      ++given_up;
-      _PyInterpreterState_SetEvalFrameFunc(thread->interp, others);
-      return others(thread, frame, throws);
+      // Only while we evaluate frames does each of them take a part of the C stack.
+      ++stack_exhaustions;
+      _PyInterpreterState_SetEvalFrameFunc(thread->interp, previous_evaluator);
+      return previous_evaluator(thread, frame, throws);
     }
-    const CallRecorder::Current caller = recorder->current_;
-    const CallRecorder::Current current = recorder->enter(frame);
-    recorder->make_current(current);
-    PyObject* result = others(thread, frame, throws);
-    // It may be over: a generator outlives it.
-    if (recorder_of_thread == recorder) recorder->make_current(caller);
+    const CallRecorder::CurrentFunction caller = recorder->current_;
+    const CallRecorder::CurrentFunction current = recorder->enter(frame);
+    recorder->set_current(current);
+    PyObject* result = previous_evaluator(thread, frame, throws);
+    // The recorder may be gone by now, since a generator can outlive it.
+    if (recorder_of_thread == recorder) recorder->set_current(caller);
     return result;
   }
 };
 
 CallRecorder::CallRecorder(CallObserver& observer)
-    : observer_(observer), c_calls_(on_c_call), given_up_before_(given_up) {
+    : observer_(observer), c_calls_(on_c_call), stack_exhaustions_before_(stack_exhaustions) {
   recorder_of_thread = this;
   FrameEvents::start();
 }
@@ -106,62 +109,63 @@ CallRecorder::~CallRecorder() {
   recorder_of_thread = nullptr;
 }
 
-std::string CallRecorder::check() const {
+std::string CallRecorder::reason_incomplete() const {
   if (failure_) std::rethrow_exception(failure_);
-  return given_up == given_up_before_ ? c_calls_.incomplete()
-                                      : "it recurses too deep to be watched";
+  return stack_exhaustions == stack_exhaustions_before_ ? c_calls_.reason_incomplete()
+                                                        : "it recurses too deep to be watched";
 }
 
 bool CallRecorder::is_recording() { return recorder_of_thread != nullptr; }
 
-bool CallRecorder::is_possible() { return PY_VERSION_HEX < 0x030e0000; }
+bool CallRecorder::is_supported() { return PY_VERSION_HEX < 0x030e0000; }
 
-template <typename Tell>
-void CallRecorder::tell(const Tell& tell) {
+template <typename Notification>
+void CallRecorder::notify(const Notification& notification) {
   if (failure_) return;
   const PendingError pending;
   try {
-    tell();
+    notification();
   } catch (...) {
     failure_ = std::current_exception();
   }
 }
 
-CallRecorder::Current CallRecorder::enter(_PyInterpreterFrame* frame) {
-  Current current{frame};
+CallRecorder::CurrentFunction CallRecorder::enter(_PyInterpreterFrame* frame) {
+  CurrentFunction current{frame};
   const RunningFunction function(frame);
   const nb::handle code = function.code();
   const auto known = codes_.find(code.ptr());
   if (known == codes_.end()) {
-    tell([&] {
+    notify([&] {
       current.origin = observer_.origin_of(function);
-      codes_.emplace(code.ptr(), Code{nb::borrow(code), current.origin});
+      codes_.emplace(code.ptr(), KnownCode{nb::borrow(code), current.origin});
       if (current.origin != Origin::kLibrary) c_calls_.watch(code);
     });
   } else {
     current.origin = known->second.origin;
   }
-  current.is_beside = current_.is_beside || current.origin == Origin::kBeside;
+  current.is_tooling = current_.is_tooling || current.origin == Origin::kTooling;
   current.is_watched =
-      !current.is_beside && (current.origin == Origin::kUser ||
-                             (current.origin == Origin::kStandard && current_.is_watched));
+      !current.is_tooling && (current.origin == Origin::kUser ||
+                              (current.origin == Origin::kStandard && current_.is_watched));
   if (current.is_watched) {
-    tell([&] { observer_.on_function(function, current.origin); });
+    notify([&] { observer_.on_function(function, current.origin); });
   }
   return current;
 }
 
-void CallRecorder::make_current(const Current& current) {
+void CallRecorder::set_current(const CurrentFunction& current) {
   current_ = current;
-  c_calls_.watched_runs(current.is_watched);
+  c_calls_.set_active(current.is_watched);
 }
 
 void CallRecorder::on_c_call(nb::handle callable, nb::handle owner) {
   CallRecorder* recorder = recorder_of_thread;
   if (recorder == nullptr || !recorder->current_.is_watched) return;
-  recorder->tell([&] {
-    const Current& by = recorder->current_;
-    recorder->observer_.on_c_function(callable, owner, RunningFunction(by.frame), by.origin);
+  recorder->notify([&] {
+    const CurrentFunction& caller = recorder->current_;
+    recorder->observer_.on_c_function(callable, owner, RunningFunction(caller.frame),
+                                      caller.origin);
   });
 }
 

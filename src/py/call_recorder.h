@@ -1,7 +1,7 @@
-// Which functions run in this thread: each Python function, and each function of C that one of
-// the watched Python functions calls. What profilers, debuggers and tools of sys.monitoring see
-// stays as it is: Python functions are seen by the evaluation function of PEP 523, calls of C as
-// `c_call_watch.h` says.
+// Records which functions run in this thread: every Python function, and every C function that a
+// watched Python function calls. Profilers, debuggers and tools of sys.monitoring go on to work:
+// Python functions are seen by the frame evaluation function of PEP 523, C functions as
+// c_call_watch.h describes.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -19,7 +19,7 @@ namespace nnx_wrappers::py {
 
 namespace nb = nanobind;
 
-// A Python function that runs now.
+// A Python function that is running.
 class RunningFunction {
  public:
   explicit RunningFunction(_PyInterpreterFrame* frame) : frame_(frame) {}
@@ -28,76 +28,77 @@ class RunningFunction {
   nb::handle globals() const;
   nb::handle builtins() const;
 
-  // The values of its variables; cells opened.
+  // The values of its local variables. Of a cell it is the contents.
   std::vector<nb::object> locals() const;
 
  private:
   _PyInterpreterFrame* frame_;
 };
 
-// Told what runs, while user code waits. An observer runs no user code.
+// Receives the calls that a CallRecorder sees. Its functions must not run user code, which waits
+// for them.
 class CallObserver {
  public:
-  // Whose code a function is. Watched are the user's functions, and those of the standard library
-  // that a watched function calls; but nothing that runs beside the program (logging) calls.
-  enum class Origin { kUser, kStandard, kLibrary, kBeside };
+  // Whose code a function is. The recorder watches the user's functions, and functions of the
+  // standard library that a watched function calls. It watches nothing that tooling (logging,
+  // importing, measuring) calls.
+  enum class Origin { kUser, kStandard, kLibrary, kTooling };
 
   virtual ~CallObserver() = default;
   virtual Origin origin_of(const RunningFunction& function) = 0;
 
-  // A watched function begins, or a generator goes on.
+  // A watched function begins, or a watched generator resumes.
   virtual void on_function(const RunningFunction& function, Origin origin) = 0;
 
-  // A watched function calls what is no Python function. `owner` is the object that a method of C
-  // is bound to, or invalid.
-  virtual void on_c_function(nb::handle callable, nb::handle owner, const RunningFunction& by,
+  // The watched function `caller`, of this origin, calls something that is no Python function.
+  // `owner` is the object that a C method is bound to; invalid for other callables.
+  virtual void on_c_function(nb::handle callable, nb::handle owner, const RunningFunction& caller,
                              Origin origin) = 0;
 };
 
 class CallRecorder {
  public:
-  // Starts. One at a time in a thread: `is_recording` must be false.
+  // Starts recording. A thread can have only one recorder: `is_recording` must be false.
   explicit CallRecorder(CallObserver& observer);
   ~CallRecorder();
   CallRecorder(const CallRecorder&) = delete;
   CallRecorder& operator=(const CallRecorder&) = delete;
 
-  // Throws what the observer threw. Returns why not everything was seen, or nothing.
-  std::string check() const;
+  // Why some calls may have been missed; empty if none were. Throws what the observer threw.
+  std::string reason_incomplete() const;
 
   // True while this thread has a recorder.
   static bool is_recording();
 
-  // False on interpreters that this file does not know: then there is no recorder.
-  static bool is_possible();
+  // False on versions of Python whose frames this file does not know.
+  static bool is_supported();
 
  private:
   friend struct FrameEvents;
   using Origin = CallObserver::Origin;
-  struct Code {
-    nb::object code;  // held: its address stays its own
+  struct KnownCode {
+    nb::object code;  // owned, so that no other object gets its address, which is the key
     Origin origin;
   };
-  // The function that runs.
-  struct Current {
+  struct CurrentFunction {
     _PyInterpreterFrame* frame = nullptr;
     Origin origin = Origin::kLibrary;
     bool is_watched = false;
-    bool is_beside = false;
+    bool is_tooling = false;  // it is tooling, or tooling has called it
   };
 
-  template <typename Tell>
-  void tell(const Tell& tell);
-  Current enter(_PyInterpreterFrame* frame);
-  void make_current(const Current& current);
+  template <typename Notification>
+  void notify(const Notification& notification);
+  CurrentFunction enter(_PyInterpreterFrame* frame);
+  void set_current(const CurrentFunction& current);
   static void on_c_call(nb::handle callable, nb::handle owner);
 
   CallObserver& observer_;
   CCallWatch c_calls_;
-  std::unordered_map<PyObject*, Code> codes_;
-  Current current_;
-  std::exception_ptr failure_;
-  int given_up_before_;
+  std::unordered_map<PyObject*, KnownCode> codes_;
+  CurrentFunction current_;
+  std::exception_ptr failure_;  // what the observer threw
+  int stack_exhaustions_before_;
 };
 
 }  // namespace nnx_wrappers::py

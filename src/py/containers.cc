@@ -52,8 +52,8 @@ void sort_by_key(std::vector<Item>& items) {
     });
     return;
   }
-  // A user's `<` may be no order at all, which std::sort must not be given:
-  // Python's own sort decides, on (key, position) pairs.
+  // A user's `<` may be no strict weak order, which std::sort requires, so Python sorts
+  // (key, position) pairs.
   nb::list order;
   for (size_t i = 0; i < items.size(); ++i) order.append(nb::make_tuple(items[i].first, i));
   if (PyList_Sort(order.ptr()) != 0) throw nb::python_error();
@@ -95,7 +95,7 @@ void remove(nb::handle dict, nb::handle key) {
   if (PyDict_DelItem(dict.ptr(), key.ptr()) != 0) throw nb::python_error();
 }
 
-void remove_if_there(nb::handle dict, nb::handle key) {
+void discard(nb::handle dict, nb::handle key) {
   if (contains(dict, key)) remove(dict, key);
 }
 
@@ -108,7 +108,7 @@ bool contains(nb::handle container, nb::handle key) {
 bool is_mapping(nb::handle object) {
   if (PyDict_Check(object.ptr())) return true;
   static constinit Once<const nb::handle> once;
-  // Always imported by the interpreter itself; immortal like the interned names.
+  // The interpreter has imported the module already. The class is immortal, as interned names are.
   return is_instance(object, once.get([] {
     return nb::object(nb::module_::import_("collections.abc").attr("Mapping")).release();
   }));

@@ -4,7 +4,7 @@ namespace nnx_wrappers {
 
 namespace {
 
-// A str, whatever a user's names put into the text.
+// The text as a str. Names of the user may put invalid UTF-8 into it.
 nanobind::object message(const Problem& problem) {
   const std::string text = format(problem);
   PyObject* string =

@@ -58,7 +58,7 @@ bool assigns_to_closure(nb::handle function) {
   return nb::len(cells) != 0 && assigns_to(code, cells);
 }
 
-nb::object function_over(nb::handle function, const std::vector<nb::object>& cells) {
+nb::object with_cells(nb::handle function, const std::vector<nb::object>& cells) {
   nb::list closure;
   for (const nb::object& cell : cells) closure.append(cell);
   const nb::object made =

@@ -1,4 +1,4 @@
-// Python functions and the cells of their closures. Raw CPython, wrapped at once.
+// Python functions and the cells of their closures.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -9,24 +9,24 @@ namespace nnx_wrappers::py {
 
 namespace nb = nanobind;
 
-// The cells of a Python function; none if it closes over nothing.
+// The cells of a Python function's closure; none if it closes over nothing.
 std::vector<nb::object> cells_of(nb::handle function);
 
-// True for a function of C that is bound to no object: one of a module or of a class.
+// True for a C function that is bound to no object but a module or a class.
 bool is_free_builtin(nb::handle object);
 
-// What a cell holds, or an invalid object if it is empty.
+// The contents of a cell, or an invalid object if it is empty.
 nb::object cell_contents(nb::handle cell);
 
 nb::object empty_cell();
 void fill_cell(nb::handle cell, nb::handle contents);
 
-// True if the function, or one that it makes, assigns to what it closes over: then what the cells
-// hold is its state. Reads the code; slow.
+// True if the function, or a function that it makes, assigns to a variable that it closes over, so
+// that the cells are its state. Slow, since it reads the bytecode.
 bool assigns_to_closure(nb::handle function);
 
-// The same function over other cells, as many as it has: code, globals, defaults and
-// attributes are shared with it.
-nb::object function_over(nb::handle function, const std::vector<nb::object>& cells);
+// A copy of the function whose closure has these cells, as many as before. Code, globals, defaults
+// and attributes are shared with the original.
+nb::object with_cells(nb::handle function, const std::vector<nb::object>& cells);
 
 }  // namespace nnx_wrappers::py

@@ -1,4 +1,4 @@
-// Objects by identity, as user code may define equality as it likes.
+// A set of objects by identity, since user code may define equality as it likes.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -10,10 +10,10 @@ namespace nnx_wrappers::py {
 
 namespace nb = nanobind;
 
-// Holds its members: the address of an object is its own only while it lives.
+// Owns its members, so that no other object gets the address of one.
 class IdentitySet {
  public:
-  // False if the object is a member already.
+  // Returns false if the object is a member already.
   bool insert(nb::handle object) {
     if (!members_.insert(object.ptr()).second) return false;
     kept_.push_back(nb::borrow(object));

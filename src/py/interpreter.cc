@@ -7,9 +7,9 @@
 #include <stdexcept>
 #include <system_error>
 
-// nanobind keeps its state in a pointer that is hidden in each binary and is set by
-// the module of that binary, so the program has to have one, however empty. The
-// object file is linked only where an Interpreter is used: never into the extension.
+// Each binary has its own pointer to nanobind's state, and only an extension module in the binary
+// sets it, so the program has an empty one. The linker takes this object file only into programs
+// that use an Interpreter, and never into the extension.
 NB_MODULE(nnx_wrappers_program, module) {  // NOLINT(performance-unnecessary-value-param)
   module.doc() = "Sets nanobind up for a C++ program that uses nnx_wrappers.";
 }
@@ -20,7 +20,7 @@ namespace {
 
 constexpr const char* kModule = "nnx_wrappers_program";
 
-// A PyConfig that is cleared on every way out.
+// Owns a PyConfig.
 class Config {
  public:
   Config() { PyConfig_InitPythonConfig(&config_); }
@@ -53,7 +53,7 @@ void start(const InterpreterOptions& options) {
   Config config;
   PyConfig* raw = config.get();
   if (!options.executable.empty()) {
-    // A path, so that Python finds the environment's pyvenv.cfg beside it.
+    // Python finds the environment's pyvenv.cfg by an absolute path only.
     const std::string path = std::filesystem::absolute(options.executable).string();
     require(PyConfig_SetBytesString(raw, &raw->program_name, path.c_str()), "program_name");
     require(PyConfig_SetBytesString(raw, &raw->executable, path.c_str()), "executable");

@@ -1,10 +1,10 @@
-// The internal headers of CPython: the frame that is about to run, and the interpreter's lock.
-// For the files of src/py that say so; they are written for Python 3.11 to 3.13.
+// CPython's internal headers, for frames and the GIL. Files that include this are written for
+// Python 3.11 to 3.13.
 #pragma once
 
 #include <Python.h>
 
-// The headers then use the compiler's atomics: those of C are no C++.
+// Makes the headers use the compiler's atomics, since those of C do not compile as C++.
 #undef HAVE_STD_ATOMIC
 #define Py_BUILD_CORE 1
 extern "C" {

@@ -11,12 +11,13 @@ namespace nnx_wrappers::py {
 
 namespace {
 
-// Laid out by CPython; the fields are owned and never null once made.
+// An object of CPython. It owns its fields, which are null only after the garbage collector has
+// cleared them.
 struct Method {
   PyObject_HEAD PyObject* base;
   PyObject* name;
   PyObject* data;
-  MethodBody body;
+  OverrideBody body;
 };
 
 Method* method_of(PyObject* self) { return reinterpret_cast<Method*>(self); }
@@ -53,7 +54,7 @@ PyObject* bind(PyObject* self, PyObject* instance, PyObject* /*type*/) {
 
 PyObject* get_replaced(PyObject* self, void* /*unused*/) { return replaced(self); }
 
-// `closure` is the name of an attribute of what the method replaces.
+// Reads an attribute of the overridden method; `closure` is its name.
 PyObject* get_forwarded(PyObject* self, void* closure) {
   const nb::object function = nb::steal(replaced(self));
   if (!function.is_valid()) return nullptr;
@@ -123,13 +124,13 @@ nb::handle make_type() {
 }
 
 nb::handle method_type() {
-  static constinit Once<const nb::handle> type;  // immortal, as its instances are in classes
+  static constinit Once<const nb::handle> type;  // immortal
   return type.get(make_type);
 }
 
 }  // namespace
 
-nb::object make_method(nb::handle base, nb::handle name, MethodBody body, nb::handle data) {
+nb::object make_override(nb::handle base, nb::handle name, OverrideBody body, nb::handle data) {
   nb::object made = allocate(method_type());
   Method* method = method_of(made.ptr());
   method->base = Py_NewRef(base.ptr());
@@ -139,6 +140,6 @@ nb::object make_method(nb::handle base, nb::handle name, MethodBody body, nb::ha
   return made;
 }
 
-bool is_made_method(nb::handle object) { return object.type().is(method_type()); }
+bool is_override(nb::handle object) { return object.type().is(method_type()); }
 
 }  // namespace nnx_wrappers::py

@@ -1,4 +1,4 @@
-// Modules of Python, and the names in their dicts. Runs no user code.
+// Python modules by name. Runs no user code.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -9,16 +9,13 @@ namespace nnx_wrappers::py {
 
 namespace nb = nanobind;
 
-// The value of a name in a dict with texts as keys, or an invalid object.
-nb::object look_up(nb::handle dict, nb::handle name);
-
-// A text of Python, or an empty one for everything else; `text` may be invalid.
+// The text of a str; empty for an invalid handle and for every other object.
 std::string text_or_empty(nb::handle text);
 
-// The `__name__` in the dict of a module, or an empty text.
+// The `__name__` in a module's dict; empty if it has none.
 std::string module_name(nb::handle dict);
 
-// The module of this name, if it has been imported; else an invalid object.
+// The module of this name, or an invalid object if it has not been imported.
 nb::object imported_module(const std::string& name);
 
 }  // namespace nnx_wrappers::py

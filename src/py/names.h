@@ -1,12 +1,11 @@
-// Interned names of the Python language, each made once for the process. Names that Flax and JAX
-// give to their attributes are in upstream/names.h.
+// Interned names of Python's own attributes. Those of Flax and JAX are in upstream/names.h.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
 namespace nnx_wrappers::py {
 
-// (C++ member, Python spelling), one line a name.
+// Each line is (C++ member, Python spelling).
 #define NNX_WRAPPERS_PYTHON_NAMES(X)          \
   X(args, "args")                             \
   X(call_dunder, "__call__")                  \
@@ -32,7 +31,7 @@ struct Names {
 #undef NNX_WRAPPERS_DECLARE
 };
 
-// The one table. The names are immortal: they live as long as the interpreter.
+// The table, made at the first call. Its names live as long as the interpreter.
 const Names& names();
 
 }  // namespace nnx_wrappers::py

@@ -25,7 +25,7 @@ nb::object get_optional(nb::handle object, nb::handle name) {
 
 nb::object class_attribute(nb::handle type, nb::handle name) {
   const nb::object bases = get(type, nb::str("__mro__"));
-  if (PyTuple_Check(bases.ptr()) == 0) return {};  // a metaclass may say anything
+  if (PyTuple_Check(bases.ptr()) == 0) return {};  // a metaclass may return anything
   for (const nb::object& base : elements(bases)) {
     const nb::object body = get(base, nb::str("__dict__"));
     const int found = PySequence_Contains(body.ptr(), name.ptr());
@@ -40,7 +40,7 @@ void set(nb::handle object, nb::handle name, nb::handle value) {
 }
 
 nb::object allocate(nb::handle type) {
-  PyObject* object = PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(type.ptr()), 0);
+  PyObject* object = PyType_GenericAlloc(as_type(type), 0);
   if (object == nullptr) throw nb::python_error();
   return nb::steal(object);
 }
@@ -51,15 +51,23 @@ void set_generic(nb::handle object, nb::handle name, nb::handle value) {
   }
 }
 
-nb::dict instance_dict(nb::handle object) {
+nb::object optional_instance_dict(nb::handle object) {
   PyObject* dict = PyObject_GenericGetDict(object.ptr(), nullptr);
   if (dict == nullptr) {
     if (PyErr_ExceptionMatches(PyExc_AttributeError) == 0) throw nb::python_error();
     PyErr_Clear();
+    return {};
+  }
+  return nb::steal(dict);
+}
+
+nb::dict instance_dict(nb::handle object) {
+  nb::object dict = optional_instance_dict(object);
+  if (!dict.is_valid()) {
     raise_type_error({"nnx_wrappers", "an object with attributes of its own", describe(object),
                       "Pass an NNX module."});
   }
-  return nb::steal<nb::dict>(dict);
+  return nb::steal<nb::dict>(dict.release());
 }
 
 nb::object instance_with(nb::handle type, const nb::dict& attributes) {
@@ -115,8 +123,7 @@ PyMethodDef hash_definition = {"__hash__", hash_method, METH_NOARGS, nullptr};
 
 void set_hash(nb::handle type, nb::object (*parts)(nb::handle)) {
   parts_of_hash = parts;
-  const nb::object method =
-      nb::steal(PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &hash_definition));
+  const nb::object method = nb::steal(PyDescr_NewMethod(as_type(type), &hash_definition));
   if (!method.is_valid()) throw nb::python_error();
   set(type, nb::str("__hash__"), method);
 }
@@ -128,30 +135,36 @@ bool is_instance(nb::handle object, nb::handle type) {
 }
 
 bool is_subtype(nb::handle type, nb::handle base) {
-  return PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type.ptr()),
-                          reinterpret_cast<PyTypeObject*>(base.ptr())) != 0;
+  return PyType_IsSubtype(as_type(type), as_type(base)) != 0;
 }
 
-bool is_of_python(nb::handle type) {
+bool is_defined_in_python(nb::handle type) {
   static constinit Once<const nb::handle> once;
-  // Immortal, and made by a class statement: all such classes are freed by one function.
+  // A class that a class statement has made, and that is immortal. All such classes have the same
+  // function to free them.
   const nb::handle sample =
       once.get([] { return nb::object(nb::module_::import_("abc").attr("ABC")).release(); });
-  const auto* object = reinterpret_cast<PyTypeObject*>(type.ptr());
+  const auto* object = as_type(type);
   return (object->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 &&
-         object->tp_dealloc == reinterpret_cast<PyTypeObject*>(sample.ptr())->tp_dealloc;
+         object->tp_dealloc == as_type(sample)->tp_dealloc;
+}
+
+bool truthy(nb::handle object) {
+  const int result = PyObject_IsTrue(object.ptr());
+  if (result < 0) throw nb::python_error();
+  return result != 0;
 }
 
 bool is_frozen_dataclass(nb::handle type) {
   const nb::object params = get_optional(type, nb::str("__dataclass_params__"));
-  return params.is_valid() && nb::cast<bool>(nb::bool_(get(params, nb::str("frozen"))));
+  return params.is_valid() && truthy(get(params, nb::str("frozen")));
 }
 
 bool is_class(nb::handle object) { return PyType_Check(object.ptr()) != 0; }
 
 bool is_function(nb::handle object) {
   static constinit Once<const nb::handle> once;
-  // Immortal, as the type of every function of this library.
+  // Immortal, since it is the type of this library's own functions.
   const nb::handle nanobind_function = once.get([] { return nb::cpp_function([] {}).type(); });
   return PyFunction_Check(object.ptr()) != 0 || PyCFunction_Check(object.ptr()) != 0 ||
          object.type().is(nanobind_function);
@@ -176,20 +189,19 @@ std::string utf8(nb::handle object) {
   return {PyBytes_AsString(bytes.ptr()), static_cast<size_t>(PyBytes_Size(bytes.ptr()))};
 }
 
-std::string text_of(nb::handle string) {
-  constexpr Py_ssize_t kLongest = 80;  // characters, not bytes
-  const nb::object cut = nb::steal(PyUnicode_Substring(string.ptr(), 0, kLongest));
+std::string shortened(nb::handle string) {
+  constexpr Py_ssize_t kMaxLength = 80;  // in characters
+  const nb::object cut = nb::steal(PyUnicode_Substring(string.ptr(), 0, kMaxLength));
   if (!cut.is_valid()) throw nb::python_error();
   std::string text = utf8(cut);
-  if (PyUnicode_GetLength(string.ptr()) > kLongest) text += "...";
+  if (PyUnicode_GetLength(string.ptr()) > kMaxLength) text += "...";
   return text;
 }
 
 std::string type_name(nb::handle type) {
-  const nb::object name =
-      nb::steal(PyType_GetQualName(reinterpret_cast<PyTypeObject*>(type.ptr())));
+  const nb::object name = nb::steal(PyType_GetQualName(as_type(type)));
   if (!name.is_valid()) throw nb::python_error();
-  std::string text = text_of(name);
+  std::string text = shortened(name);
   const std::string local = "<locals>.";
   if (const auto at = text.rfind(local); at != std::string::npos) {
     text.erase(0, at + local.size());
@@ -198,34 +210,34 @@ std::string type_name(nb::handle type) {
 }
 
 std::string full_name(nb::handle callable) {
-  constexpr int kLongestChain = 100;  // a partial may be one of itself
+  constexpr int kMaxChain = 100;  // a partial may hold itself
   nb::object named = nb::borrow(callable);
   try {
-    for (int step = 0; step < kLongestChain; ++step) {
+    for (int step = 0; step < kMaxChain; ++step) {
       const nb::object name = get_optional(named, nb::str("__qualname__"));
       if (name.is_valid() && nb::isinstance<nb::str>(name)) {
         const nb::object module = get_optional(named, nb::str("__module__"));
         const bool has_module = module.is_valid() && nb::isinstance<nb::str>(module);
-        return (has_module ? text_of(module) + "." : std::string()) + text_of(name);
+        return (has_module ? shortened(module) + "." : std::string()) + shortened(name);
       }
       const nb::object inner = get_optional(named, nb::str("func"));
       if (!inner.is_valid()) break;
       named = inner;
     }
   } catch (nb::python_error& error) {
-    if (!error.matches(PyExc_Exception)) throw;  // a name for a table is not worth an error
+    if (!error.matches(PyExc_Exception)) throw;  // a missing name is no reason to fail
   }
   return py::type_name(named.type());
 }
 
 std::string describe(nb::handle object) {
   if (!object.is_valid() || object.is_none()) return "None";
-  if (nb::isinstance<nb::str>(object)) return "the string '" + text_of(object) + "'";
+  if (nb::isinstance<nb::str>(object)) return "the string '" + shortened(object) + "'";
   if (nb::isinstance<nb::bool_>(object)) {
     return object.ptr() == Py_True ? "True" : "False";
   }
   if (PyLong_CheckExact(object.ptr()) != 0) {
-    return "the integer " + text_of(nb::repr(object));
+    return "the integer " + shortened(nb::repr(object));
   }
   if (is_class(object)) return "the class " + py::type_name(object);
   return "an instance of " + py::type_name(object.type());

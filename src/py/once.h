@@ -1,4 +1,4 @@
-// What is made once for the process, by the first who asks, and lives as long as it.
+// A value that is made at the first use and lives as long as the process.
 #pragma once
 
 #include <atomic>
@@ -7,10 +7,10 @@
 
 namespace nnx_wrappers::py {
 
-// A function-local static holds a lock while it is made. Making Python objects may run
-// Python code, which may hand the GIL to a thread that waits for that lock: both would
-// wait for ever. Here two threads may both make one; the loser's is dropped, and all get
-// the winner's. To be declared `static constinit`.
+// Use it in the place of a function-local static, declared `static constinit`. A function-local
+// static holds a lock while its value is made. Making Python objects may run Python code, which may
+// hand the GIL to a thread that waits for that lock, and then both wait for ever. With Once two
+// threads may both make a value: all threads get the first, and the other one is destroyed.
 template <typename T>
 class Once {
  public:

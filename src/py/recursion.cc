@@ -11,11 +11,11 @@ namespace nnx_wrappers::py {
 
 namespace {
 
-// What is left below the last level: for what a level calls, and for cleaning up.
+// The stack that the last level leaves free for the functions that it calls, and for cleaning up.
 constexpr std::uintptr_t kMargin = 256UL * 1024;
 
-// The lowest address that recursion may reach in this thread, so that `margin` or a part of the
-// stack is left; 0 where it is not known.
+// The lowest address that recursion may reach in this thread: it leaves `margin` bytes of the stack
+// free, or one `part`-th of the stack if that is less. 0 where the stack's size is not known.
 // Stacks grow downwards on every platform that the library is built for.
 std::uintptr_t find_floor(std::uintptr_t margin, std::uintptr_t part) {
 #if defined(__linux__)
@@ -33,7 +33,7 @@ std::uintptr_t find_floor(std::uintptr_t margin, std::uintptr_t part) {
 }
 
 std::uintptr_t here() {
-  // Not the address of a variable: AddressSanitizer may keep those elsewhere.
+  // The address of a variable would not do, since AddressSanitizer may keep variables elsewhere.
   return reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
 }
 
@@ -49,8 +49,8 @@ bool is_stack_low() {
   return here() < floor;
 }
 
-// The interpreter counts levels. Its limit suits its own frames and the usual stack, and
-// until Python 3.11 it was whatever sys.setrecursionlimit had been told.
+// The interpreter counts levels only, and its limit suits its own frames on a stack of the usual
+// size. In Python 3.11 it can be any number that sys.setrecursionlimit was given.
 RecursionGuard::RecursionGuard(const char* where) {
   if (is_stack_used_up()) {
     PyErr_Format(PyExc_RecursionError, "maximum recursion depth exceeded%s", where);

@@ -1,13 +1,13 @@
-// Guards C++ recursion over user structures by the interpreter's own limit, and by the
-// stack that the thread has.
+// Limits C++ recursion over the user's structures, by the interpreter's recursion limit and by the
+// size of the thread's stack.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
 namespace nnx_wrappers::py {
 
-// Enters one level in its constructor, leaves it in its destructor, also when
-// an exception passes. Throws RecursionError (as nb::python_error) when too deep.
+// One level of a recursion, from constructor to destructor. The constructor throws RecursionError
+// if the recursion is too deep; its message ends with `where`, as in " while walking a graph".
 class RecursionGuard {
  public:
   explicit RecursionGuard(const char* where);
@@ -16,7 +16,7 @@ class RecursionGuard {
   RecursionGuard& operator=(const RecursionGuard&) = delete;
 };
 
-// True if this thread has used half of its stack, or all but 4 MiB of it.
+// True if less than half of this thread's stack is left, and less than 4 MiB.
 bool is_stack_low();
 
 }  // namespace nnx_wrappers::py

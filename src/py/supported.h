@@ -1,4 +1,4 @@
-// Which interpreters the library refuses.
+// The interpreters that the library refuses.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -9,8 +9,8 @@
 
 namespace nnx_wrappers::py {
 
-// Throws ImportError in a subinterpreter: what the library holds for the life of the process
-// belongs to one interpreter.
+// Throws ImportError in a subinterpreter, since objects that the library holds for the life of the
+// process belong to one interpreter.
 inline void require_main_interpreter() {
   if (PyInterpreterState_Get() == PyInterpreterState_Main()) return;
   PyErr_SetString(PyExc_ImportError,

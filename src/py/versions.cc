@@ -17,21 +17,11 @@ std::uint64_t dict_version(nb::handle dict) {
 #endif
 }
 
-nb::object present_instance_dict(nb::handle object) {
-  PyObject* dict = PyObject_GenericGetDict(object.ptr(), nullptr);
-  if (dict == nullptr) {
-    if (PyErr_ExceptionMatches(PyExc_AttributeError) == 0) throw nb::python_error();
-    PyErr_Clear();
-    return {};
-  }
-  return nb::steal(dict);
-}
-
-nb::object counted_instance_dict(nb::handle object) {
-  nb::object dict = present_instance_dict(object);
+nb::object versioned_instance_dict(nb::handle object) {
+  nb::object dict = optional_instance_dict(object);
 #if PY_VERSION_HEX >= 0x030d0000
   if (!dict.is_valid()) return dict;
-  // A key that is no string moves the values from the instance into the dict, for good.
+  // Adding a key that is no str moves the attributes from the instance into the dict, for good.
   const nb::object key = nb::int_(0);
   if (PyDict_Contains(dict.ptr(), key.ptr()) == 0) {
     if (PyDict_SetItem(dict.ptr(), key.ptr(), Py_None) != 0) throw nb::python_error();
@@ -41,12 +31,10 @@ nb::object counted_instance_dict(nb::handle object) {
   return dict;
 }
 
-unsigned type_version(nb::handle type) {
-  return reinterpret_cast<PyTypeObject*>(type.ptr())->tp_version_tag;
-}
+unsigned type_version(nb::handle type) { return as_type(type)->tp_version_tag; }
 
 unsigned assigned_type_version(nb::handle type) {
-  _PyType_Lookup(reinterpret_cast<PyTypeObject*>(type.ptr()), names().init_dunder.ptr());
+  _PyType_Lookup(as_type(type), names().init_dunder.ptr());
   return type_version(type);
 }
 

@@ -8,8 +8,8 @@ namespace nnx_wrappers::upstream {
 
 namespace {
 
-// Types that are no arrays and have no subclasses that matter here.
-bool is_builtin(nb::handle object) {
+// True for objects of common types that are no arrays.
+bool is_known_non_array(nb::handle object) {
   PyObject* ptr = object.ptr();
   return ptr == Py_None || PyBool_Check(ptr) || PyLong_CheckExact(ptr) || PyFloat_CheckExact(ptr) ||
          PyUnicode_CheckExact(ptr) || PyTuple_CheckExact(ptr) || PyList_CheckExact(ptr) ||
@@ -21,7 +21,7 @@ bool is_concrete_array(nb::handle type) {
   return type.is(f.array_impl) || type.is(f.prng_key_array);
 }
 
-// A tracer of an array and nothing more special.
+// True for a tracer of an array: neither of a ref nor of a hijax type.
 bool is_plain_tracer(nb::handle object) {
   return is_tracer(object) && py::get(object, names().aval).type().is(facade().shaped_array);
 }
@@ -30,7 +30,7 @@ bool is_plain_tracer(nb::handle object) {
 
 bool is_jax_array(nb::handle object) {
   if (is_concrete_array(object.type()) || is_plain_tracer(object)) return true;
-  return !is_builtin(object) && py::is_instance(object, facade().jax_array);
+  return !is_known_non_array(object) && py::is_instance(object, facade().jax_array);
 }
 
 nb::object shape_of(nb::handle array) {
@@ -45,7 +45,8 @@ bool is_array(nb::handle object) {
 bool is_array_ref(nb::handle object) {
   const nb::handle type = object.type();
   const Facade& f = facade();
-  if (is_concrete_array(type) || is_builtin(object) || py::is_subtype(type, f.numpy_array)) {
+  if (is_concrete_array(type) || is_known_non_array(object) ||
+      py::is_subtype(type, f.numpy_array)) {
     return false;
   }
   if (is_plain_tracer(object)) return false;

@@ -1,5 +1,5 @@
-// What is an array, told without running Python for the types that are met all the
-// time: jax.Array has a metaclass whose instance check is Python.
+// Tests for arrays, tracers and refs. `isinstance(x, jax.Array)` runs Python, in a metaclass; for
+// common types these tests run none.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -8,16 +8,16 @@ namespace nnx_wrappers::upstream {
 
 namespace nb = nanobind;
 
-// isinstance(object, jax.Array): arrays, random keys, tracers.
+// `isinstance(object, jax.Array)`: arrays, random keys and tracers.
 bool is_jax_array(nb::handle object);
 
 // The shape of a jax.Array.
 nb::object shape_of(nb::handle array);
 
-// is_jax_array, or a numpy array.
+// True for a jax.Array or a numpy array.
 bool is_array(nb::handle object);
 
-// True for a jax.Ref (array ref), traced ones included.
+// True for a jax.Ref (an array ref), traced ones included.
 bool is_array_ref(nb::handle object);
 
 // True for a tracer of any trace.

@@ -12,16 +12,16 @@ namespace nnx_wrappers::upstream {
 
 namespace {
 
-// Free functions of C, by their module. An empty list allows all of them.
-struct Allowed {
+// The functions of a C module that return the same at every call.
+struct ModuleRule {
   std::string_view module;
-  bool is_denied;  // the names are the exceptions
+  bool allows_others;  // true: all but `names`; false: `names` alone
   std::vector<std::string_view> names;
 };
 
-const std::vector<Allowed>& allowed_modules() {
-  // Holds no Python object.
-  static const std::vector<Allowed> modules = {
+const std::vector<ModuleRule>& module_rules() {
+  static const std::vector<ModuleRule> rules = {
+      // holds no Python object
       {"builtins",
        true,
        {"next", "input", "open", "breakpoint", "__import__", "id", "aiter", "anext"}},
@@ -43,7 +43,6 @@ const std::vector<Allowed>& allowed_modules() {
       {"_bisect", true, {}},
       {"_heapq", true, {}},
       {"_statistics", true, {}},
-
       {"_ast", true, {}},
       {"_tokenize", true, {}},
       {"_locale", true, {}},
@@ -69,30 +68,31 @@ const std::vector<Allowed>& allowed_modules() {
       {"_csv", true, {}},
       {"_thread", false, {"allocate_lock", "RLock", "lock"}},
       {"atexit", true, {}}};
-  return modules;
+  return rules;
 }
 
 bool is_allowed(std::string_view module, std::string_view name, bool by_user) {
-  // What the standard library asks for its own purposes: memos by id, the frame of its caller.
+  // The standard library calls these for purposes that do not change a result: memos by id, the
+  // frame of its caller.
   if (!by_user && (name == "next" || name == "id" || name == "_getframe" || name == "get_ident" ||
                    name == "_getframemodulename" || name == "__import__")) {
     return true;
   }
-  for (const Allowed& allowed : allowed_modules()) {
-    if (allowed.module == module)
-      return (std::ranges::find(allowed.names, name) != allowed.names.end()) != allowed.is_denied;
+  for (const ModuleRule& rule : module_rules()) {
+    if (rule.module == module)
+      return (std::ranges::find(rule.names, name) != rule.names.end()) != rule.allows_others;
   }
-  const std::string_view root = root_of(module);
+  const std::string_view root = top_level_package(module);
   return origin_of_module(root) == Origin::kLibrary && !module.starts_with("numpy.random") &&
          name != "fromfile";
 }
 
-// Methods of C, by the class of the object that they are bound to.
+// C methods are judged by the class of the object that they are bound to.
 bool is_allowed_method(nb::handle owner, std::string_view name) {
   if (name == "__subclasses__" || name == "locked") return false;
   const nb::handle type = PyType_Check(owner.ptr()) ? owner : nb::handle(owner.type());
-  const auto* base = reinterpret_cast<PyTypeObject*>(type.ptr());
-  // Classes of Python have the methods of the class of C that they build on.
+  const auto* base = py::as_type(type);
+  // A class in Python has the C methods of the C class that it derives from.
   while (base->tp_base != nullptr &&
          origin_of_class(reinterpret_cast<PyObject*>(const_cast<PyTypeObject*>(base))) ==
              Origin::kUser &&
@@ -101,7 +101,7 @@ bool is_allowed_method(nb::handle owner, std::string_view name) {
   }
   const std::string_view module =
       module_of_class(reinterpret_cast<PyObject*>(const_cast<PyTypeObject*>(base)));
-  const std::string_view root = root_of(module);
+  const std::string_view root = top_level_package(module);
   if (root == "_io") {
     const std::string_view file = base->tp_name;
     return file.ends_with("StringIO") || file.ends_with("BytesIO") || name == "write" ||
@@ -122,14 +122,14 @@ std::string reason_not_repeatable(nb::handle callable, nb::handle owner, bool by
   const bool is_function = PyCFunction_Check(callable.ptr()) != 0;
   const bool is_method = PyObject_TypeCheck(callable.ptr(), &PyMethodDescr_Type) != 0;
   if (!is_function && !is_method) {
-    // Of Python 3.12 and later, which see calls of everything.
+    // Other callables are reported on Python 3.12 and later only.
     const std::string_view module = PyType_Check(callable.ptr()) ? module_of_class(callable) : "";
     const std::string type = PyType_Check(callable.ptr()) ? py::type_name(callable) : "";
     if (module == "_io" && type != "StringIO" && type != "BytesIO") return "it calls io." + type;
     return module.starts_with("numpy.random") ? "it calls numpy.random" : "";
   }
   const nb::object name_object = py::get(callable, py::names().name_dunder);
-  const std::string_view name = text_of(name_object);
+  const std::string_view name = text_view(name_object);
   if (owner.is_valid() && !PyModule_Check(owner.ptr())) {
     if (is_allowed_method(owner, name)) return "";
     const nb::handle type = PyType_Check(owner.ptr()) ? owner : owner.type();
@@ -139,11 +139,11 @@ std::string reason_not_repeatable(nb::handle callable, nb::handle owner, bool by
   nb::object module_name;
   if (is_function) {
     module_name = py::get_optional(callable, nb::str("__module__"));
-    module = text_of(module_name);
+    module = text_view(module_name);
   }
   if (module.empty() && owner.is_valid()) {
     module_name = py::get_optional(owner, py::names().name_dunder);
-    module = text_of(module_name);
+    module = text_view(module_name);
   }
   if (module == "io") module = "_io";
   if (is_allowed(module, name, by_user)) return "";

@@ -115,9 +115,9 @@ bool version_at_least(const std::string& version, const std::array<int, 3>& mini
   return parts >= minimum;
 }
 
-// An error that both `except ScopeParamNotFoundError` and `except
-// ScopeCollectionNotFound` catch: Flax raises one or the other depending on how
-// much of the module is missing, and users should not need to know which.
+// The class NotInitializedError. Flax raises ScopeParamNotFoundError or ScopeCollectionNotFound,
+// depending on which variables of the module are missing; code that catches either one catches this
+// error.
 nb::handle make_not_initialized_error(const Facade& table) {
   nb::dict body;
   body["__module__"] = "nnx_wrappers";
@@ -260,7 +260,7 @@ std::string version_of(const char* package) {
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_ImportError)) throw;  // PackageNotFoundError is one
     return "(not installed)";
-  } catch (const nb::cast_error&) {  // metadata without a version
+  } catch (const nb::cast_error&) {  // the package's metadata has no version
     return "(not installed)";
   }
 }

@@ -1,7 +1,6 @@
-// The one table of Flax and JAX objects that the library uses, private names
-// included. Looked up once, each in the first place that has it, since versions keep the same
-// object in different places; a name that is missing fails with one sentence that names the
-// installed versions. Nothing outside src/upstream touches these modules.
+// The table of all objects of Flax and JAX that the library uses, private ones included. Each is
+// looked up once, in the first place that has it, since versions keep the same object in different
+// places. Nothing outside of src/upstream imports these modules.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -12,8 +11,8 @@ namespace nnx_wrappers::upstream {
 
 namespace nb = nanobind;
 
-// Everything here is immortal: it lives as long as the interpreter, so handles
-// are enough. Members are named after the object, not after its module.
+// The objects are immortal: they live as long as the interpreter, so the table has handles. A
+// member is named after its object, without the module.
 struct Facade {
   // flax.nnx
   nb::handle nnx_module;      // class nnx.Module
@@ -24,7 +23,7 @@ struct Facade {
   nb::handle variable;        // class nnx.Variable
   nb::handle variable_init;   // nnx.Variable.__init__
   nb::handle variable_get_value;
-  nb::handle hijax_variable;  // class HijaxVariable (a Variable seen by JAX)
+  nb::handle hijax_variable;  // class HijaxVariable (a Variable that is a JAX type)
   nb::handle required_metadata;
   nb::handle variable_types;  // dict: collection name -> Variable type; may be null
   nb::handle register_variable_name;
@@ -77,7 +76,7 @@ struct Facade {
   nb::handle variable_not_found_error;
   nb::handle param_not_found_error;
   nb::handle collection_not_found_error;
-  nb::handle not_initialized_error;  // a subclass of both, made here
+  nb::handle not_initialized_error;  // a subclass of the two above, made by this library
 
   // jax, numpy and the standard library
   nb::handle jax_array;
@@ -93,8 +92,8 @@ struct Facade {
   nb::handle tree_flatten;
   nb::handle from_state_dict;  // flax.serialization
   nb::handle to_state_dict;
-  nb::handle trace_context;  // JAX's key for everything that tracing depends on
-  nb::handle jit_function;   // the type of what jax.jit returns
+  nb::handle trace_context;  // JAX's key of all settings that tracing depends on
+  nb::handle jit_function;   // the type of the functions that jax.jit returns
   nb::handle custom_jvp;
   nb::handle custom_vjp;
   nb::handle ufunc;
@@ -130,13 +129,13 @@ struct Facade {
   nb::handle ref_key;       // 'ref', 'has_ref'
   nb::handle sharding_key;  // 'out_sharding', 'sharding_names'
 
-  // True where Flax's own bridge leaves hijax, ref and eager_sharding out of the
-  // metadata of a box (Flax 0.12.11 and later).
+  // True if Flax's own bridge leaves hijax, ref and eager_sharding out of the metadata of a box:
+  // Flax 0.12.11 and later.
   bool boxes_exclude_required = false;
 };
 
-// The table, loaded at the first call. Needs the GIL; may import modules.
-// Throws ImportError where Flax or JAX lacks a name.
+// The table, loaded at the first call. Needs the GIL; may import modules. Throws ImportError, with
+// the installed versions, if Flax or JAX lacks one of the names.
 const Facade& facade();
 
 // The installed version of a package, or "(not installed)".

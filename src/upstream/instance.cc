@@ -6,9 +6,7 @@
 
 namespace nnx_wrappers::upstream {
 
-nb::object new_empty(nb::handle type) { return py::allocate(type); }
-
-void set_raw(nb::handle object, nb::handle name, nb::handle value) {
+void set_attribute(nb::handle object, nb::handle name, nb::handle value) {
   if (PyUnicode_Check(name.ptr()) == 0) {  // a number in an nnx.List, before Flax 0.12.4
     py::instance_dict(object)[name] = value;
     return;
@@ -16,12 +14,12 @@ void set_raw(nb::handle object, nb::handle name, nb::handle value) {
   py::set_generic(object, name, value);
 }
 
-nb::object new_pytree_state(nb::handle flags_of, nb::handle trace_state) {
+nb::object new_pytree_state(nb::handle source, nb::handle trace_state) {
   const PrivateNames& n = private_names();
-  nb::object state = py::allocate(flags_of.type());
+  nb::object state = py::allocate(source.type());
   py::set_generic(state, n.trace_state, trace_state);
-  py::set_generic(state, n.initializing, py::get(flags_of, n.initializing));
-  py::set_generic(state, n.is_setup, py::get(flags_of, n.is_setup));
+  py::set_generic(state, n.initializing, py::get(source, n.initializing));
+  py::set_generic(state, n.is_setup, py::get(source, n.is_setup));
   return state;
 }
 

@@ -10,9 +10,9 @@ namespace nnx_wrappers::upstream {
 namespace {
 
 struct Table {
-  static constexpr size_t kMost = 4096;  // when full it forgets all
-  nb::dict tokens;                       // long key -> short key
-  long next = 0;                         // no token is used twice, so old ones stay unequal
+  static constexpr size_t kMaxEntries = 4096;  // a full table is emptied
+  nb::dict short_keys;                         // by long key
+  long next = 0;                               // the number of the next short key, never used twice
 };
 
 Table& table() {
@@ -22,26 +22,26 @@ Table& table() {
 
 }  // namespace
 
-nb::handle mark() {
-  static constinit py::Once<const nb::handle> mark;
-  return mark.get(
+nb::handle sentinel() {
+  static constinit py::Once<const nb::handle> sentinel;
+  return sentinel.get(
       [] { return nb::borrow(reinterpret_cast<PyObject*>(&PyBaseObject_Type))().release(); });
 }
 
 nb::object interned(const nb::object& key) {
   if (!key.is_valid()) return {};
-  if (table().tokens.size() >= Table::kMost) forget_interned();
-  const nb::dict tokens = table().tokens;  // held: a look-up may run code that forgets
-  nb::object token = py::dict_get(tokens, key);
-  if (token.is_valid()) return token;
-  token = nb::make_tuple(mark(), table().next++);
-  tokens[key] = token;
-  return token;
+  if (table().short_keys.size() >= Table::kMaxEntries) forget_interned();
+  const nb::dict known = table().short_keys;  // owned, since a look-up may run code that forgets
+  nb::object short_key = py::dict_get(known, key);
+  if (short_key.is_valid()) return short_key;
+  short_key = nb::make_tuple(sentinel(), table().next++);
+  known[key] = short_key;
+  return short_key;
 }
 
 void forget_interned() {
-  // What the keys own dies when the table is empty.
-  const nb::dict dying = std::exchange(table().tokens, nb::dict());
+  // The old keys die after the table is empty, since their destructors may run user code.
+  const nb::dict dying = std::exchange(table().short_keys, nb::dict());
 }
 
 }  // namespace nnx_wrappers::upstream

@@ -1,4 +1,4 @@
-// Short keys for long ones, which take long to hash.
+// Short keys that stand for long ones, which take long to hash.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -7,14 +7,14 @@ namespace nnx_wrappers::upstream {
 
 namespace nb = nanobind;
 
-// What no tuple of a user can hold, so that no tuple looks like a key of another kind.
-nb::handle mark();
+// An object that only keys hold, so that no tuple of the user's equals a key.
+nb::handle sentinel();
 
-// A short key that equals another only if the long ones are equal; invalid for an invalid key.
-// Runs code that hashes and compares keys.
+// The short key of a long one; an invalid object for an invalid one. Two short keys are equal only
+// if the long ones are. Runs user code (`__hash__`, `__eq__`).
 nb::object interned(const nb::object& key);
 
-// Forgets all of them. What was a short key equals no later one.
+// Forgets all short keys. No later one equals one that was forgotten.
 void forget_interned();
 
 }  // namespace nnx_wrappers::upstream

@@ -12,7 +12,7 @@ namespace nnx_wrappers::upstream {
 
 namespace {
 
-// The trace that JAX's opaque trace state stands for; invalid if it is gone.
+// The trace of JAX's opaque trace state; an invalid object if it is gone.
 nb::object trace_of(nb::handle opaque) {
   const nb::object reference = py::get_optional(opaque, nb::str("_trace_ref"));
   if (!reference.is_valid()) return {};
@@ -20,7 +20,7 @@ nb::object trace_of(nb::handle opaque) {
   return trace.is_none() ? nb::object() : trace;
 }
 
-bool ran_inside_the_present(nb::object trace) {
+bool ran_inside_current_trace(nb::object trace) {
   const nb::object present = trace_of(facade().current_trace());
   while (trace.is_valid() && !trace.is_none()) {
     trace = py::get_optional(trace, nb::str("parent_trace"));
@@ -39,24 +39,27 @@ nb::object trace_state_of(nb::handle object) {
   return state.is_valid() ? py::get(state, nb::str("trace_state")) : nb::object();
 }
 
-bool is_traced() {
+bool is_tracing() {
   const nb::object present = trace_of(facade().current_trace());
   return present.is_valid() && py::type_name(present.type()) != "EvalTrace";
 }
 
-bool is_present(nb::handle trace_state) {
-  return nb::cast<bool>(nb::bool_(trace_state.attr("is_valid")()));
+bool is_current_trace(nb::handle trace_state) { return py::truthy(trace_state.attr("is_valid")()); }
+
+bool may_change_in_current_trace(nb::handle object) {
+  const nb::object trace_state = trace_state_of(object);
+  return !trace_state.is_valid() || is_current_trace(trace_state);
 }
 
 bool is_leaked(nb::handle trace_state) {
-  return ran_inside_the_present(trace_of(py::get(trace_state, nb::str("jax_trace"))));
+  return ran_inside_current_trace(trace_of(py::get(trace_state, nb::str("jax_trace"))));
 }
 
 nb::object without_leaked(nb::handle value) {
   const nb::object flattened = facade().tree_flatten(value);
   nb::list leaves;
   for (const nb::object& leaf : py::elements(flattened[0])) {
-    if (is_tracer(leaf) && ran_inside_the_present(py::get(leaf, nb::str("_trace")))) {
+    if (is_tracer(leaf) && ran_inside_current_trace(py::get(leaf, nb::str("_trace")))) {
       const nb::object dtype = py::get(leaf, nb::str("dtype"));
       leaves.append(facade().shape_dtype_struct(shape_of(leaf), dtype));
     } else {

@@ -1,6 +1,7 @@
-// The trace that an object of NNX was made in; and what leaks from an inner transformation
-// (jax.lax.scan, nnx.vmap) of the present trace: modules and tracers of its trace that closures
-// still hold after it has ended. JAX raises an error when a leaked tracer is computed with.
+// The trace that an object of NNX was made in, and leaked tracers.
+//
+// A tracer leaks if a closure still holds it, or a module with it, after the transformation that
+// made it (jax.lax.scan, nnx.vmap) has ended. JAX raises an error if a program computes with one.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -9,21 +10,25 @@ namespace nnx_wrappers::upstream {
 
 namespace nb = nanobind;
 
-// The flax.nnx.tracers.TraceState of a Variable or an nnx.Pytree, or an invalid object: other
-// objects have none, nor has a Pytree whose constructor did not run.
+// The flax.nnx.tracers.TraceState of a Variable or an nnx.Pytree. An invalid object for all other
+// objects, and for a Pytree whose constructor did not run.
 nb::object trace_state_of(nb::handle object);
 
-// True if this TraceState is that of the present trace.
-bool is_present(nb::handle trace_state);
+// True if this TraceState is that of the current trace.
+bool is_current_trace(nb::handle trace_state);
 
-// True if the present trace is one: values are computed by a program, not now.
-bool is_traced();
+// True if Flax lets the current trace change the object: it was made in this trace, or has no
+// TraceState.
+bool may_change_in_current_trace(nb::handle object);
 
-// True if the trace of this flax.nnx.tracers.TraceState ran inside the present one.
+// True if JAX is tracing: operations become equations of a jaxpr and are not computed.
+bool is_tracing();
+
+// True if the trace of this TraceState ran inside the current one.
 bool is_leaked(nb::handle trace_state);
 
-// The value (a pytree), with a jax.ShapeDtypeStruct for each leaked tracer: it has the
-// shape and the dtype, cannot be computed with either, and holds no trace.
+// The value (a pytree), with each leaked tracer replaced by a jax.ShapeDtypeStruct. That has the
+// shape and the dtype, holds no trace, and a program that computes with it raises an error too.
 nb::object without_leaked(nb::handle value);
 
 }  // namespace nnx_wrappers::upstream

@@ -25,7 +25,7 @@ nb::object innermost_bridge_module() {
   return entry.is_none() ? nb::none() : py::get(entry, nb::str("module"));
 }
 
-bool is_for_copies(nb::handle name) {
+bool is_copy_protocol_name(nb::handle name) {
   const nb::handle known = facade().copy_methods;
   return known.is_valid() ? py::contains(known, name) : py::utf8(name).starts_with("__");
 }
@@ -81,7 +81,7 @@ bool is_linen_module(nb::handle object) {
   return py::is_subtype(object.type(), facade().linen_module);
 }
 
-void check_module(nb::handle linen_module) {
+void run_module_checks(nb::handle linen_module) {
   py::get(linen_module, private_names().module_checks)();
 }
 

@@ -7,27 +7,27 @@ namespace nnx_wrappers::upstream {
 
 namespace nb = nanobind;
 
-// The innermost Linen module running in this thread, or None.
+// The innermost Linen module that runs in this thread, or None.
 nb::object innermost_linen_module();
 
-// The innermost flax.nnx.bridge.Module running in this thread, or None.
+// The innermost flax.nnx.bridge.Module that runs in this thread, or None.
 nb::object innermost_bridge_module();
 
-// True for names by which copy and pickle ask an object for methods of its own.
-bool is_for_copies(nb::handle name);
+// True for the names of methods that copy and pickle look for, such as `__deepcopy__`.
+bool is_copy_protocol_name(nb::handle name);
 
-// True if `module` is a bound Linen module in `init`.
+// True if the Linen module is bound, and `init` runs it.
 bool is_initializing(nb::handle linen_module);
 
-// The `mutable` filter of the context that encloses a call: the bridge module's
-// scope, else the Linen module's scope, else an invalid object.
+// The `mutable` filter of the scope of the innermost bridge module, else of the innermost Linen
+// module; an invalid object if neither runs with a scope.
 nb::object enclosing_mutable();
 
 // True if the bound Linen module has adopted a submodule of this name.
 bool has_submodule(nb::handle linen_module, nb::handle name);
 
-// No Linen module is current in this thread while one of these lives. `stand_in` is what
-// Linen sees in its place: None, or an object that makes it fail.
+// While it lives, no Linen module is current in this thread. Linen finds `stand_in` in the place of
+// one: None, or an object with which it fails.
 class NoLinenModule {
  public:
   explicit NoLinenModule(nb::handle stand_in = nb::none());
@@ -39,31 +39,34 @@ class NoLinenModule {
   nb::list stack_;
 };
 
-// True if Linen has nothing to do with a field of this value when it clones or binds a
-// module: no Linen module to adopt in it, and no container to freeze. False where
-// that would take long to tell.
+// True if Linen does nothing with a field of this value when it clones or binds a module, since the
+// value holds no Linen module to adopt and no container to freeze. False for a value that would
+// take long to search.
 bool is_inert(nb::handle value);
 
+// True for an instance of linen.Module.
 bool is_linen_module(nb::handle object);
 
-// Raises Flax's own error for a Linen module whose class has a constructor that does not call
+// Throws Flax's error for a Linen module whose class overrides `__init__` and does not call
 // Linen's.
-void check_module(nb::handle linen_module);
+void run_module_checks(nb::handle linen_module);
 
+// True for a box: an instance of AxisMetadata, such as nn.Partitioned.
 bool is_axis_metadata(nb::handle object);
 
-// True for a level of a tree of Linen variables: a dict or a FrozenDict. Every other
-// mapping is a value, as in Flax.
+// True for a level of a tree of Linen variables: a dict or a FrozenDict. As in Flax, every other
+// mapping is a leaf.
 bool is_level(nb::handle object);
 
-// The dict behind a level that is exactly a dict or a FrozenDict, to be read only; an
-// invalid object for everything else.
+// The dict behind a level that is a dict or a FrozenDict, and no subclass; an invalid object for
+// all other objects. Not to be changed.
 nb::object level_dict(nb::handle level);
 
-// A FrozenDict (at any depth) made a plain dict; other objects as they are.
+// The tree with plain dicts in the place of FrozenDicts.
 nb::object unfreeze(nb::handle tree);
 
-// A leaf of Linen's variables without its box, or, if it is a pytree, those inside it.
+// The value of a leaf of Linen's variables: without its box, and if it is a pytree, without the
+// boxes inside it.
 nb::object unboxed(nb::handle leaf);
 
 }  // namespace nnx_wrappers::upstream

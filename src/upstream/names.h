@@ -1,5 +1,5 @@
-// Interned names that Flax, JAX and Qwix give to attributes, arguments and streams: those that
-// their documentation has. Those that begin with an underscore are in private_names.h.
+// Interned names of attributes, arguments and streams of Flax, JAX and Qwix that are documented.
+// Private names, with an underscore in front, are in private_names.h.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -8,7 +8,7 @@
 
 namespace nnx_wrappers::upstream {
 
-// (C++ member, Python spelling), one line a name.
+// Each line is (C++ member, Python spelling).
 #define NNX_WRAPPERS_UPSTREAM_NAMES(X)              \
   X(add, "add")                                     \
   X(add_axis, "add_axis")                           \
@@ -84,14 +84,14 @@ namespace nnx_wrappers::upstream {
   X(var_type, "var_type")                           \
   X(variables, "variables")
 
-// With those of the Python language.
+// These names and those of py::Names.
 struct Names : py::Names {
 #define NNX_WRAPPERS_DECLARE(member, text) nanobind::handle member;
   NNX_WRAPPERS_UPSTREAM_NAMES(NNX_WRAPPERS_DECLARE)
 #undef NNX_WRAPPERS_DECLARE
 };
 
-// The one table. The names are immortal: they live as long as the interpreter.
+// The table, made at the first call. Its names live as long as the interpreter.
 const Names& names();
 
 }  // namespace nnx_wrappers::upstream

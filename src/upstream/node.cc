@@ -19,13 +19,7 @@ bool is_tuple_type(nb::handle type) {
   return py::is_subtype(type, nb::handle(reinterpret_cast<PyObject*>(&PyTuple_Type)));
 }
 
-bool truthy(nb::handle object) {
-  const int result = PyObject_IsTrue(object.ptr());
-  if (result < 0) throw nb::python_error();
-  return result != 0;
-}
-
-// The key as it stands in a path: attributes of an nnx.List are integers.
+// The key that Flax's paths have for an attribute: an integer in an nnx.List.
 nb::object path_key(nb::handle name, bool has_int_keys) {
   if (has_int_keys) {
     PyObject* number = PyLong_FromUnicodeObject(name.ptr(), 10);
@@ -35,8 +29,8 @@ nb::object path_key(nb::handle name, bool has_int_keys) {
   return nb::borrow(name);
 }
 
-// Integers before strings, as Flax orders the attributes of an nnx.List.
-void sort_type_aware(std::vector<py::Item>& items) {
+// Sorts integers before strings, as Flax orders the attributes of an nnx.List.
+void sort_numbers_first(std::vector<py::Item>& items) {
   std::vector<py::Item> numbers;
   std::vector<py::Item> strings;
   for (py::Item& item : items) {
@@ -48,14 +42,15 @@ void sort_type_aware(std::vector<py::Item>& items) {
   for (py::Item& item : strings) items.push_back(std::move(item));
 }
 
-// Appends a child unless Flax would call it static.
-void append(std::vector<Child>& children, nb::object key, nb::object value, bool tagged_data) {
+// Appends a child unless it is a static attribute for Flax. `is_marked_data`: the node says itself
+// that the value is data.
+void append(std::vector<Child>& children, nb::object key, nb::object value, bool is_marked_data) {
   const NodeKind kind = kind_of(value);
-  if (kind == NodeKind::kLeaf && !tagged_data && !is_array(value)) return;
+  if (kind == NodeKind::kLeaf && !is_marked_data && !is_array(value)) return;
   children.push_back({std::move(key), std::move(value), kind});
 }
 
-// Which attributes are data, as a dict to be read only.
+// A dict that says for each attribute whether it is data. Not to be changed.
 nb::dict data_names_of(nb::handle node) {
   const nb::object names = py::get(node, private_names().pytree_nodes);
   if (names.type().is(facade().hashable_mapping)) {
@@ -75,30 +70,30 @@ nb::object impl_of(nb::handle node) {
 
 std::vector<Child> pytree_children(nb::handle node) {
   const PrivateNames& n = private_names();
-  const bool tagged = truthy(py::get(node, n.is_pytree));
+  const bool marks_data = py::truthy(py::get(node, n.is_pytree));
   // Before Flax 0.12.4 the attributes of an nnx.List are named by integers as they stand.
   const nb::object texts_for_numbers = py::class_attribute(node.type(), n.has_int_keys);
-  const bool has_int_keys = texts_for_numbers.is_valid() && truthy(texts_for_numbers);
+  const bool has_int_keys = texts_for_numbers.is_valid() && py::truthy(texts_for_numbers);
   bool has_numbers = has_int_keys;
-  const nb::object data_names = tagged ? data_names_of(node) : nb::object();
+  const nb::object data_names = marks_data ? data_names_of(node) : nb::object();
   std::vector<py::Item> items;
   for (auto& [name, value] : py::dict_items(py::instance_dict(node))) {
-    if (name.is(n.pytree_state)) continue;  // flags, never state
-    if (tagged) {
+    if (name.is(n.pytree_state)) continue;  // Flax's flags, which are no child
+    if (marks_data) {
       const nb::object is_data = py::dict_get(data_names, name);
-      if (!is_data.is_valid() || !truthy(is_data)) continue;
+      if (!is_data.is_valid() || !py::truthy(is_data)) continue;
     }
     has_numbers = has_numbers || PyLong_Check(name.ptr()) != 0;
     items.emplace_back(path_key(name, has_int_keys), std::move(value));
   }
   if (has_numbers) {
-    sort_type_aware(items);
+    sort_numbers_first(items);
   } else {
     py::sort_by_key(items);
   }
   std::vector<Child> children;
   children.reserve(items.size());
-  for (auto& [key, value] : items) append(children, std::move(key), std::move(value), tagged);
+  for (auto& [key, value] : items) append(children, std::move(key), std::move(value), marks_data);
   return children;
 }
 
@@ -108,14 +103,11 @@ std::vector<Child> children_by_flax(nb::handle node) {
   const nb::object flattened = py::get(impl_of(node), private_names().flatten)(node);
   for (const nb::object& pair : py::elements(flattened[0])) {
     nb::object value = pair[1];
-    bool tagged = false;
     if (py::is_subtype(value.type(), f.static_elem)) continue;
     if (pair[0].equal(private_names().pytree_state)) continue;  // flags, never state
-    if (py::is_subtype(value.type(), f.data_elem)) {
-      value = py::get(value, private_names().value);
-      tagged = true;
-    }
-    append(children, pair[0], std::move(value), tagged);
+    const bool is_marked_data = py::is_subtype(value.type(), f.data_elem);
+    if (is_marked_data) value = py::get(value, private_names().value);
+    append(children, pair[0], std::move(value), is_marked_data);
   }
   return children;
 }
@@ -205,7 +197,7 @@ nb::object rebuild(nb::handle node, NodeKind kind, const std::vector<Child>& chi
     for (const Child& child : children) values[nb::cast<size_t>(child.key)] = child.value;
     return nb::tuple(values);
   }
-  // Flax's own unflatten: it wants every (key, value) pair, static ones included.
+  // Flax's unflatten takes all (key, value) pairs, those of static attributes included.
   const nb::object impl = impl_of(node);
   const nb::object flattened = py::get(impl, private_names().flatten)(node);
   nb::list pairs;

@@ -1,5 +1,5 @@
-// One node of an NNX module graph: what kind it is, its children, how to change
-// or rebuild it. The rules are those of flax.nnx's graph mode.
+// A node of an NNX module graph: its kind and its children, and how it is changed or rebuilt. The
+// rules are those of flax.nnx's graph mode.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,33 +11,33 @@ namespace nnx_wrappers::upstream {
 namespace nb = nanobind;
 
 enum class NodeKind {
-  kLeaf,       // not a node: a value
-  kVariable,   // nnx.Variable, hijax variables included
-  kArrayRef,   // jax.Ref
-  kPytree,     // nnx.Pytree with Flax's own flatten: its __dict__ is read directly
-  kList,       // exactly list
-  kTuple,      // exactly tuple
-  kDict,       // exactly dict
-  kGraphNode,  // another registered graph node type: Flax's flatten for that node
-  kPytreeNode  // another registered pytree type: Flax's flatten for that node
+  kLeaf,       // a value, which is no node
+  kVariable,   // an nnx.Variable, hijax variables included
+  kArrayRef,   // a jax.Ref
+  kPytree,     // an nnx.Pytree with Flax's own flatten, whose __dict__ is read directly
+  kList,       // a list, and no subclass
+  kTuple,      // a tuple, and no subclass
+  kDict,       // a dict, and no subclass
+  kGraphNode,  // another registered type of graph nodes, flattened by Flax
+  kPytreeNode  // another registered type of pytrees, flattened by Flax
 };
 
 NodeKind kind_of(nb::handle object);
 
-// Nodes that may be shared and are walked once: everything with an identity.
+// True for nodes that Flax shares between places: it visits each of them once.
 constexpr bool has_identity(NodeKind kind) {
   return kind == NodeKind::kVariable || kind == NodeKind::kArrayRef || kind == NodeKind::kPytree ||
          kind == NodeKind::kGraphNode;
 }
 
-// A child that holds state: a node, or a value that Flax treats as a leaf.
+// A child that is no static attribute: a node, or a value that Flax treats as a leaf.
 struct Child {
-  nb::object key;  // str or int, as in Flax's paths
+  nb::object key;  // a str or an int, as in Flax's paths
   nb::object value;
   NodeKind kind;
 };
 
-// The children of a node in Flax's order, static attributes left out. All owned.
+// The children of a node in Flax's order, without static attributes. All owned.
 std::vector<Child> children_of(nb::handle node, NodeKind kind);
 
 // The same for an nnx.Pytree, read from its __dict__; and by the flatten function that Flax has for
@@ -45,15 +45,15 @@ std::vector<Child> children_of(nb::handle node, NodeKind kind);
 std::vector<Child> pytree_children(nb::handle node);
 std::vector<Child> children_by_flax(nb::handle node);
 
-// Puts `value` at `key` in a mutable node; returns false if the node cannot be
-// changed in place (a tuple, a generic pytree).
+// Sets the child at `key`. Returns false, and changes nothing, if the node cannot be changed in
+// place: a tuple, or a type of pytrees without a setter.
 bool set_child(nb::handle node, NodeKind kind, nb::handle key, nb::handle value);
 
-// A copy of an immutable node whose children are `children` (all of them, in
-// the order of children_of). Only for kTuple and kPytreeNode.
+// A copy of an immutable node, a kTuple or a kPytreeNode, with these children: all of them, in the
+// order of children_of.
 nb::object rebuild(nb::handle node, NodeKind kind, const std::vector<Child>& children);
 
-// True if nnx.Pytree is a base of the object's type.
+// True for an instance of nnx.Pytree.
 bool is_pytree(nb::handle object);
 
 }  // namespace nnx_wrappers::upstream

@@ -1,5 +1,5 @@
-// Whose code and whose objects: the user's, those of the standard library, or those of Flax, JAX,
-// numpy and this library, which are taken as constant. Told by the names of their modules.
+// Whose code or object something is, by the name of its module: the user's, the standard library's,
+// or that of Flax, JAX, numpy and this library, which are taken as constant.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -14,18 +14,20 @@ enum class Origin {
   kUser,
   kStandard,
   kLibrary,
-  kBeside  // logging, importing, measuring: whatever they run is no part of the program
+  kTooling  // logging, importing, measuring: nothing that they run is part of the program
 };
 
-// `name`: of a module, with dots.
+// By the full name of a module.
 Origin origin_of_module(std::string_view name);
 
-// The name of the module of a class, and a text of Python without a copy; empty if it is none.
+// The name of the module of a class. Valid while the class lives.
 std::string_view module_of_class(nb::handle type);
-std::string_view text_of(nb::handle name);
 
-// The part of a name before its first dot.
-std::string_view root_of(std::string_view module);
+// The text of a str without a copy; empty for an invalid handle and for every other object.
+std::string_view text_view(nb::handle name);
+
+// The part of a module's name before the first dot.
+std::string_view top_level_package(std::string_view module);
 
 // By the `__name__` of a function's globals.
 Origin origin_of_globals(nb::handle globals);
@@ -33,26 +35,26 @@ Origin origin_of_globals(nb::handle globals);
 // By the `__module__` of a class; runs no code of a metaclass.
 Origin origin_of_class(nb::handle type);
 
-// True for the class of objects that are what they are for good, or that are known by who they
-// are alone: those of JAX and numpy (arrays of numpy apart), members of enums, loggers, locks,
-// patterns, paths, dates.
+inline bool is_user_class(nb::handle type) { return origin_of_class(type) == Origin::kUser; }
+
+// True for a class whose objects never change, or are compared by identity alone: classes of JAX
+// and numpy other than numpy's arrays, and those of loggers, locks, patterns, paths and dates.
 bool is_opaque_class(nb::handle type);
 
-// True for the constructors of the errors by which JAX says that a value is not concrete.
-bool is_about_a_tracer(nb::handle code, nb::handle globals);
+// True for the code of a constructor of the errors that JAX raises if a value is not concrete.
+bool is_tracer_error_constructor(nb::handle code, nb::handle globals);
 
-// True for generators of numpy: what they draw cannot be seen.
+// True for the classes of numpy's random generators, whose state no guard compares.
 bool is_random_generator(nb::handle type);
 
-// What an object of such a class holds that is a function of the user's: what jax.jit and the
-// like have wrapped.
+// True for the types of objects that jax.jit, jax.custom_jvp, jax.custom_vjp and jax.numpy.ufunc
+// make of a function, which they hold.
 bool wraps_functions(nb::handle type);
 
-// What a name says of a module of random numbers without a state that could be compared, such as
-// numpy.random.default_rng.
-bool is_source_of_randomness(std::string_view module, nb::handle name);
+// True for names of numpy.random that make a random generator, such as numpy.random.default_rng.
+bool makes_random_generator(std::string_view module, nb::handle name);
 
-// The state of numpy's global generator, to compare; an empty text where there is none yet.
+// The state of numpy's global random generator, to be compared; "" if numpy.random is not imported.
 nb::object numpy_random_state();
 
 }  // namespace nnx_wrappers::upstream

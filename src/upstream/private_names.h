@@ -1,5 +1,5 @@
-// Interned names that Flax and JAX keep to themselves. Only files of this room may include this:
-// what another room needs of them is a function of this room.
+// Interned private names of Flax and JAX. Only files of src/upstream may include this header; other
+// rooms call functions of this room.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -8,7 +8,7 @@
 
 namespace nnx_wrappers::upstream {
 
-// (C++ member, Python spelling), one line a name.
+// Each line is (C++ member, Python spelling).
 #define NNX_WRAPPERS_PRIVATE_NAMES(X)          \
   X(all_variables, "_variables")               \
   X(check_can_update, "_check_can_update")     \
@@ -29,14 +29,14 @@ namespace nnx_wrappers::upstream {
   X(trace_state, "_trace_state")               \
   X(var_metadata, "_var_metadata")
 
-// With the public ones.
+// These names and the public ones.
 struct PrivateNames : Names {
 #define NNX_WRAPPERS_DECLARE(member, text) nanobind::handle member;
   NNX_WRAPPERS_PRIVATE_NAMES(NNX_WRAPPERS_DECLARE)
 #undef NNX_WRAPPERS_DECLARE
 };
 
-// The one table.
+// The table, made at the first call.
 const PrivateNames& private_names();
 
 }  // namespace nnx_wrappers::upstream

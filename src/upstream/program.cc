@@ -15,7 +15,7 @@ nb::object trace_program(const nb::object& function, const nb::tuple& abstract_i
 
 namespace {
 
-// True if an equation calls back into Python, at any depth.
+// True if an equation of the jaxpr, or of a jaxpr inside it, calls back into Python.
 bool calls_back(nb::handle jaxpr) {
   const py::RecursionGuard guard(" while reading a program");
   for (const nb::object& equation : py::elements(jaxpr.attr("eqns"))) {
@@ -55,19 +55,19 @@ Pruned prune(nb::handle program, const std::vector<bool>& needed_outputs) {
   for (const bool output : needed_outputs) needed.append(nb::bool_(output));
   const nb::object result = facade().dce_jaxpr(program.attr("jaxpr"), needed);
   Pruned pruned;
-  // Not read within the call: nanobind would go on to the second after the first has failed.
+  // Read before the call: within it nanobind would read the second one after the first has failed.
   const nb::object kept = result[0];
   const nb::object constants = program.attr("consts");
   pruned.program = facade().closed_jaxpr(kept, constants);
   for (const nb::object& used : py::elements(result[1])) {
-    pruned.used_inputs.push_back(nb::cast<bool>(nb::bool_(used)));
+    pruned.used_inputs.push_back(py::truthy(used));
   }
   return pruned;
 }
 
 nb::object as_function(nb::handle program) { return facade().jaxpr_as_fun(program); }
 
-nb::object compiled(const nb::object& function) { return facade().jit(function); }
+nb::object jitted(const nb::object& function) { return facade().jit(function); }
 
 std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& inputs) {
   const Facade& f = facade();
@@ -78,7 +78,7 @@ std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& in
   return outputs;
 }
 
-std::vector<nb::object> evaluate_now(const nb::object& function) {
+std::vector<nb::object> evaluate_concretely(const nb::object& function) {
   const nb::object context = facade().compile_time_eval();
   context.attr("__enter__")();
   std::vector<nb::object> result;

@@ -1,4 +1,4 @@
-// Programs that JAX traced (closed jaxprs): made, pruned, run.
+// Programs, that is closed jaxprs: tracing, pruning and running them.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -13,34 +13,35 @@ namespace nb = nanobind;
 // jax.make_jaxpr(function)(*abstract_inputs).
 nb::object trace_program(const nb::object& function, const nb::tuple& abstract_inputs);
 
-// Why the program must not be kept: effects, or tracers of an outer trace among its
-// constants. Empty if it may.
+// Why the program of a constructor must not be run again: it has effects, calls back into Python,
+// or has tracers of an outer trace among its constants. Empty if it may.
 std::string_view reason_not_reusable(nb::handle program);
 
+// The abstract values of the outputs.
 std::vector<nb::object> output_avals(nb::handle program);
 
-// The program with only the outputs that are needed, and what they depend on.
+// The program with the needed outputs and the equations that they depend on.
 struct Pruned {
   nb::object program;
   std::vector<bool> used_inputs;
 };
 Pruned prune(nb::handle program, const std::vector<bool>& needed_outputs);
 
-// The program as a function of its inputs, equation by equation.
+// The program as a function of its inputs, which runs equation by equation.
 nb::object as_function(nb::handle program);
 
-// jax.jit(function).
-nb::object compiled(const nb::object& function);
+// `jax.jit(function)`.
+nb::object jitted(const nb::object& function);
 
-// function() outside of every trace: concrete arrays.
-std::vector<nb::object> evaluate_now(const nb::object& function);
+// `function()` outside of every trace, so that the outputs are concrete arrays.
+std::vector<nb::object> evaluate_concretely(const nb::object& function);
 
-// function(*inputs) in the present trace. An output that is a literal of the program
-// comes as an array, as the operation that made it would have given it.
+// `function(*inputs)` in the current trace. An output that is a literal of the program is returned
+// as an array, as the operation that made it would have done.
 std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& inputs);
 
-// A value that instances may hold each for itself: arrays shared, containers and
-// numpy arrays copied.
+// A copy of a value (a pytree) for one more module: containers and numpy arrays are copied, other
+// arrays are shared.
 nb::object copied_value(nb::handle value);
 
 }  // namespace nnx_wrappers::upstream

@@ -15,8 +15,7 @@ nb::object pytree_state(nb::handle pytree) {
 
 bool is_initializing_pytree(nb::handle pytree) {
   const nb::object state = pytree_state(pytree);
-  return state.is_valid() &&
-         nb::cast<bool>(nb::bool_(py::get(state, names().initializing_property)));
+  return state.is_valid() && py::truthy(py::get(state, names().initializing_property));
 }
 
 nb::object initializing_flag(nb::handle state) {

@@ -17,10 +17,10 @@ namespace {
 constexpr const char* kManager = "qwix._src.interception:interception_manager";
 constexpr const char* kCounts = "qwix._src.aux_data:clear";
 
-// sys.modules[name], or an invalid object.
+// `sys.modules[name]`, or an invalid object.
 nb::object imported(nb::handle name) { return py::dict_get(PyImport_GetModuleDict(), name); }
 
-// The immortal names that are looked for in every call.
+// Names that every call looks up. Immortal.
 struct ModuleNames {
   nb::handle package = nb::str("qwix").release();
   nb::handle interception = nb::str("qwix._src.interception").release();
@@ -39,8 +39,7 @@ const ModuleNames& module_names() {
   throw nb::python_error();
 }
 
-// True if a Linen module that Qwix has quantized runs in this thread, as far as one can
-// tell from the Linen modules alone.
+// True if a Linen module runs in this thread whose class Qwix has made for quantization.
 bool runs_quantized_model() {
   const nb::str mark("_unquantized_type");
   for (const nb::object& module :
@@ -50,14 +49,15 @@ bool runs_quantized_model() {
   return false;
 }
 
-// Both attributes of the manager are read as they stand, without its lock: the GIL is held
-// from one to the other, and only this thread changes what concerns it.
+// Two attributes of Qwix's interception manager. They are read without its lock: the GIL is held
+// between the two, and only this thread changes the entries of this thread.
 struct Manager {
   nb::object threads;  // dict: (thread, id) -> enabled
   nb::object interceptors;
 };
 
-// Qwix's manager, with no attributes if Qwix has other names but does not run a model.
+// Qwix's interception manager. Its attributes are invalid if Qwix has other private names and does
+// not run a model.
 Manager manager() {
   Manager found;
   const nb::object module = imported(module_names().interception);

@@ -1,5 +1,5 @@
-// Qwix, which quantizes by intercepting functions of JAX: whether it does so in this
-// thread. Never imports it; its private names are here only.
+// Qwix, which quantizes a model by intercepting functions of JAX. Nothing here imports Qwix, and
+// only this file has its private names.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -8,27 +8,27 @@ namespace nnx_wrappers::upstream {
 
 namespace nb = nanobind;
 
-// The interceptors that are installed in this thread, in the order in which they apply, as
-// a tuple of (id, enabled, Interceptor). An invalid object if there are none, at the cost of
-// one look-up in a dict where Qwix has not been imported. Throws ImportError if the Qwix
-// that runs the model has other private names.
+// The interceptors that are installed in this thread, in the order in which they apply: a tuple of
+// (id, enabled, Interceptor). An invalid object if there are none; if Qwix has not been imported,
+// that takes one look-up in a dict. Throws ImportError if a version of Qwix with other private
+// names runs the model.
 //
-// An id is another interceptor's once the Interceptor is gone: what is kept by id must
-// hold on to the Interceptor too.
+// An id may become another interceptor's once the Interceptor is gone, so whoever keeps an id must
+// own the Interceptor too.
 nb::object qwix_interceptors();
 
-// The part of `interceptors` that one can compare: (id, enabled) of each.
+// The comparable part of `interceptors`: a tuple of (id, enabled).
 nb::object interceptor_ids(nb::handle interceptors);
 
-// Forgets how many operations Qwix has counted for an NNX module.
+// Makes Qwix forget how many operations it has counted for an NNX module.
 void forget_op_counts(nb::handle nnx_module);
 
-// Until `leave`, the path of the Linen module that runs in this thread has one step more.
-// Does nothing if none runs, or if it is bound to no scope.
+// Appends `name` to the path of the Linen module that runs in this thread, until `leave`. Does
+// nothing if none runs, or if it is unbound.
 class PathStep {
  public:
   explicit PathStep(nb::handle name);
-  ~PathStep();  // leaves where that has not been done, and then swallows errors
+  ~PathStep();  // leaves if `leave` has not been called, and ignores errors
 
   void leave();
 

@@ -16,9 +16,9 @@ nb::object no_reservations() {
   return facade().defaultdict(nb::borrow(reinterpret_cast<PyObject*>(&PySet_Type)));
 }
 
-// A method of Flax's class, run on the scope as on one of that class: its methods look
-// at `rngs` to hand them on, which would draw keys.
-nb::object by_flax(nb::handle scope, const char* method, const nb::tuple& args) {
+// Runs a method of flax.core.Scope while the scope is of that class. The methods read `rngs` to
+// pass it on, and in a subclass that may draw keys.
+nb::object call_flax_method(nb::handle scope, const char* method, const nb::tuple& args) {
   const nb::object own_class = nb::borrow(scope.type());
   const nb::object flax_class = nb::borrow(facade().scope);
   nb::setattr(scope, "__class__", flax_class);
@@ -34,7 +34,8 @@ nb::object by_flax(nb::handle scope, const char* method, const nb::tuple& args) 
   return made;
 }
 
-// False for a scope that is over, or that somebody has given streams of another kind than a dict.
+// False for a scope that is over, or whose streams the user has replaced by something else than a
+// dict.
 bool is_valid_with_streams(nb::handle scope) {
   const PrivateNames& n = private_names();
   const nb::dict attributes = py::instance_dict(scope);
@@ -42,7 +43,7 @@ bool is_valid_with_streams(nb::handle scope) {
          PyDict_CheckExact(nb::object(attributes[n.rngs]).ptr()) != 0;
 }
 
-// The counters of a child's streams: those of an earlier child of this name, or new ones.
+// The counters of a child scope's streams: those of an earlier child of this name, or new ones.
 nb::object child_counters(const nb::dict& counters, nb::handle name, const nb::dict& rngs) {
   const nb::object key = nb::make_tuple(nb::borrow(facade().child_rng_token), name);
   nb::object known = py::dict_get(counters, key);
@@ -60,12 +61,12 @@ bool is_initializing_scope(nb::handle scope) {
   const nb::object flags = level_dict(py::get(scope, n.flags));
   if (!flags.is_valid()) throw InternalError("a scope whose flags are no FrozenDict");
   const nb::object flag = py::dict_get(flags, n.initializing_property);
-  return flag.is_valid() && nb::cast<bool>(nb::bool_(flag));
+  return flag.is_valid() && py::truthy(flag);
 }
 
 nb::object scope_variable(nb::handle scope, nb::handle collection, nb::handle name) {
   const PrivateNames& n = private_names();
-  // What the scope has looked up before is in its own dict of collections.
+  // The scope keeps the collections that it has looked up in a dict.
   const nb::object collections = py::dict_get(py::instance_dict(scope), n.all_variables);
   if (collections.is_valid() && PyDict_CheckExact(collections.ptr()) != 0) {
     const nb::object level = py::dict_get(collections, collection);
@@ -74,7 +75,7 @@ nb::object scope_variable(nb::handle scope, nb::handle collection, nb::handle na
       if (value.is_valid()) return value;
     }
   }
-  // The scope itself stands for "missing": no variable is a scope.
+  // The scope itself is the default that stands for a missing variable.
   nb::object value = py::get(scope, n.get_variable)(collection, name, scope);
   return value.is(scope) ? nb::object() : value;
 }
@@ -123,7 +124,7 @@ nb::object hash_parts(nb::handle scope) {
 nb::object rewound(nb::handle scope, bool rewind_rngs) {
   const bool is_usual = !rewind_rngs && has(Feature::kNativeScopes) && is_valid_with_streams(scope);
   return is_usual ? rewound_natively(scope)
-                  : by_flax(scope, "rewound", nb::make_tuple(rewind_rngs));
+                  : call_flax_method(scope, "rewound", nb::make_tuple(rewind_rngs));
 }
 
 nb::object rewound_natively(nb::handle scope) {
@@ -143,7 +144,7 @@ nb::object pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reu
       py::equal(facade().current_trace(),
                 nb::object(py::instance_dict(scope)[private_names().trace_level]));
   return is_usual ? pushed_natively(scope, name)
-                  : by_flax(scope, "push", nb::make_tuple(name, prefix, reuse));
+                  : call_flax_method(scope, "push", nb::make_tuple(name, prefix, reuse));
 }
 
 nb::object pushed_natively(nb::handle scope, nb::handle name) {

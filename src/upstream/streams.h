@@ -11,9 +11,9 @@ namespace nnx_wrappers::upstream {
 
 namespace nb = nanobind;
 
-// (name, stream) in the order of rngs.items(). Read from the instance, since nnx.tabulate
-// puts jitted functions, which cannot return streams, in the place of methods of nnx.Rngs. A
-// subclass with an `items` of its own is asked for it.
+// The items (name, stream) of an nnx.Rngs, in the order of `rngs.items()`. They are read from the
+// instance's dict, since nnx.tabulate replaces the methods of nnx.Rngs by jitted functions, which
+// cannot return streams. Only an `items` that a subclass defines is called.
 std::vector<py::Item> streams_of(nb::handle rngs);
 
 }  // namespace nnx_wrappers::upstream

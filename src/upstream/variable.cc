@@ -23,7 +23,7 @@ bool is_read_directly(nb::handle variable) {
   return py::is_subtype(variable.type(), facade().variable) && has(Feature::kFastVariables);
 }
 
-// An attribute as it is stored, or an invalid object: no code of the class runs.
+// A stored attribute, or an invalid object. No code of the class runs.
 nb::object stored_attribute(nb::handle object, nb::handle name) {
   PyObject* value = PyObject_GenericGetAttr(object.ptr(), name.ptr());
   if (value == nullptr) PyErr_Clear();
@@ -121,7 +121,7 @@ nb::object stored_value(nb::handle variable) {
   return flattened[1].attr("unflatten")(flattened[0]);
 }
 
-bool reads_by_itself(nb::handle variable) {
+bool overrides_get_value(nb::handle variable) {
   return is_plain_variable(variable) &&
          !py::get(variable.type(), private_names().get_value).is(facade().variable_get_value);
 }
@@ -219,14 +219,14 @@ nb::object collection_of_or_register(nb::handle type, const std::string& where) 
   return name;
 }
 
-bool has_own_init(nb::handle type) {
+bool overrides_init(nb::handle type) {
   return !py::get(type, private_names().init_dunder).is(facade().variable_init);
 }
 
-bool is_made_of_parts(nb::handle type, const nb::dict& metadata) {
+bool has_standard_layout(nb::handle type, const nb::dict& metadata) {
   if (!has(Feature::kFastVariables)) return false;
   for (nb::handle key : {facade().hijax_key, facade().ref_key}) {
-    if (!metadata.contains(key) || nb::cast<bool>(nb::bool_(metadata[key]))) return false;
+    if (!metadata.contains(key) || py::truthy(metadata[key])) return false;
   }
   const auto function_of = [&](nb::handle owner) {
     return py::get(py::get(owner, names().from_metadata), nb::str("__func__"));

@@ -1,4 +1,4 @@
-// nnx.Variable, typed: tests, value, metadata, and the registry of collections.
+// nnx.Variable: its type, value and metadata, and the registry of collection names.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -10,77 +10,77 @@ namespace nnx_wrappers::upstream {
 
 namespace nb = nanobind;
 
-// isinstance(object, nnx.Variable); hijax variables and their tracers count.
+// `isinstance(object, nnx.Variable)`: hijax variables and their tracers included.
 bool is_variable(nb::handle object);
 
-// True if it is a Variable itself, no hijax variable.
+// True for a Variable that is no hijax variable.
 bool is_plain_variable(nb::handle object);
 
-// True for a Variable that is a value and its type: no hooks, no array ref, no hijax.
+// True for a Variable that is no hijax variable, holds no array ref, and has no hooks.
 bool is_bare_variable(nb::handle object);
 
-// The Variable class; for a hijax variable the class it stands for.
+// The class of a Variable; for a hijax variable the class that it stands for.
 nb::object variable_type(nb::handle variable);
 
-// The value as stored: no get hook runs, an array ref is read, the containers of
-// a pytree are copied (as Variable.get_value does), arrays are not.
+// The stored value: no get hook runs, and an array ref is read. As in Variable.get_value, the
+// containers of a pytree are copied and its arrays are shared.
 nb::object stored_value(nb::handle variable);
 
-// The value as stored, an array ref kept as the ref.
+// The stored value itself; an array ref is not read.
 nb::object raw_value(nb::handle variable);
 
-// True if the class of the Variable has a `get_value` of its own.
-bool reads_by_itself(nb::handle variable);
+// True if the class of the Variable overrides `get_value`.
+bool overrides_get_value(nb::handle variable);
 
-// Stores `value` past the trace check and past set hooks; writes into an array
-// ref where the variable holds one and `value` is an array.
+// Stores `value` without a check of the trace and without set hooks. If the Variable holds an array
+// ref and `value` is an array, it is written into the ref.
 void store_value(nb::handle variable, nb::handle value);
 
-// Puts back a raw value and metadata that the Variable had, past every check, and keeps the
-// identity of its metadata. What they replace goes to `dying`: its destructors may run code.
+// Puts back a raw value and metadata that the Variable had, without any check. Its dict of metadata
+// stays the same object. What they replace is moved to `dying`, since destructors may run user
+// code.
 void restore_variable(nb::handle variable, nb::handle raw_value, nb::handle metadata,
                       std::vector<nb::object>& dying);
 
-// A copy of the metadata, the three required entries included.
+// A copy of the metadata, required entries included.
 nb::dict metadata(nb::handle variable);
 
-// The metadata, to be read only: the Variable's own dict where it has one.
+// The metadata without a copy, where the Variable has a dict of them. Not to be changed.
 nb::dict metadata_view(nb::handle variable);
 
-// The metadata as Flax's bridge of the installed version puts it into a box.
+// The metadata that the installed Flax's own bridge puts into a box.
 nb::dict box_metadata(nb::handle variable);
 
-// True for the metadata entries that every Variable has (hijax, ref, eager_sharding; older
-// versions have others).
+// True for the metadata entries that every Variable has: hijax, ref and eager_sharding. Older
+// versions have others.
 bool is_required_metadata(nb::handle name);
 
-// isinstance on the type: a subclass of nnx.RngState.
+// True for a Variable of RNG state: its type is a subclass of nnx.RngState.
 bool is_rng_state(nb::handle variable);
 
-// The Variable type registered for a collection; makes and registers one for a
-// new name, as Flax does. `collection` must be a str.
+// The Variable type of a collection, whose name must be a str. A type is made and registered for a
+// new name, as Flax does it.
 nb::object type_for_collection(nb::handle collection);
 
-// The collection name registered for a Variable type, or an invalid object.
+// The name of the collection that a Variable type is registered for, or an invalid object.
 nb::object collection_of(nb::handle type);
 
-// As collection_of; a new type is registered under its own name. Throws
-// ValueError naming `where` if another type holds that name.
+// The same; a new type is registered under its own name. Throws ValueError, which begins with
+// `where`, if another type has that name.
 nb::object collection_of_or_register(nb::handle type, const std::string& where);
 
-// True where a call may have to convert by Flax's own constructor because the
-// class has an __init__ of its own.
-bool has_own_init(nb::handle type);
+// True if the class of Variables overrides `__init__`.
+bool overrides_init(nb::handle type);
 
-// True if such a Variable is nothing but its value, its metadata and its trace state:
-// no hijax variable, no array ref, no from_metadata of the class's own.
-bool is_made_of_parts(nb::handle type, const nb::dict& metadata);
+// True if a Variable of this class with this metadata is made of its value, its metadata and its
+// trace state alone: no hijax variable, no array ref, and no class that overrides from_metadata.
+bool has_standard_layout(nb::handle type, const nb::dict& metadata);
 
-// A Variable of `type` with exactly this value and metadata: no create hook, no
-// sharding. `metadata` must hold hijax, ref and eager_sharding.
+// A Variable of `type` with this value and metadata: no create hook runs, and nothing is sharded.
+// `metadata` must hold the required entries.
 nb::object new_variable(nb::handle type, nb::handle value, const nb::dict& metadata);
 
-// Flax's present defaults for the required entries, added where missing.
+// Adds the required entries that are missing, with Flax's current defaults.
 void add_required_metadata(nb::dict& metadata);
 
 // What decides how Flax makes a Variable now: (eager sharding, hijax, ref), each as it stands.

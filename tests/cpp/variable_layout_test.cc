@@ -30,11 +30,11 @@ struct BridgeLayout : ::testing::Test {
 
   // The values taken, "-" where there is none; "refused" if they were not just right.
   std::string take(const char* variables) const {
-    std::vector<nb::object> values(slots.size());
     const bridge::VariableLayout layout(slots, collections);
-    if (!layout.take(eval(variables), values)) return "refused";
+    const auto values = layout.take(eval(variables));
+    if (!values) return "refused";
     std::string text;
-    for (const nb::object& value : values) text += value.is_valid() ? show(value) + " " : "- ";
+    for (const nb::object& value : *values) text += value.is_valid() ? show(value) + " " : "- ";
     return text;
   }
 };
@@ -75,10 +75,7 @@ TEST_F(BridgeLayout, KeepsNoReferenceToWhatItRefused) {
   const Py_ssize_t before = Py_REFCNT(value.ptr());
   const nb::object variables =
       eval("lambda v: {'batch_stats': {'dense': {'mean': v}}, 'cache': {'x': v}}")(value);
-  {
-    std::vector<nb::object> values(slots.size());
-    EXPECT_FALSE(bridge::VariableLayout(slots, collections).take(variables, values));
-  }
+  EXPECT_FALSE(bridge::VariableLayout(slots, collections).take(variables).has_value());
   EXPECT_EQ(Py_REFCNT(value.ptr()), before + 2);  // the two that `variables` holds
 }
 

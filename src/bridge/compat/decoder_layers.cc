@@ -13,8 +13,8 @@ namespace nb = nanobind;
 
 namespace {
 
-// How decoders name their layers, in execution order. `numbered` names may also
-// stand as name_0, name_1, ...
+// The names that decoders give to their layers, in execution order. A numbered layer may also be
+// named name_0, name_1 and so on.
 struct LayerName {
   const char* name;
   bool numbered;

@@ -18,20 +18,20 @@ namespace nb = nanobind;
 
 namespace {
 
-constexpr const char* kFlax = "flax.nnx.bridge";
-// The module to replace, after the packages around it.
+constexpr const char* kFlaxBridge = "flax.nnx.bridge";
+// The module of MaxText whose names are replaced, after the packages that contain it.
 constexpr std::array<const char*, 3> kMaxText = {"maxtext", "maxtext.layers",
                                                  "maxtext.layers.nnx_wrappers"};
 constexpr const char* kOrigin = "made by nnx_wrappers.install()";
 
 struct State {
   bool active = false;
-  bool is_first = false;  // nobody has called install() again
-  size_t depth = 0;       // of `with` blocks
-  bool owned = false;     // the outermost block restores
-  bridge::Replacements replacements;
+  bool is_first = false;  // the last call of install() has made the installation
+  size_t depth = 0;       // of nested `with` blocks
+  bool owned = false;     // the end of the outermost block restores
+  bridge::ModulePatches patches;
   nb::object importer;
-  std::map<std::string, nb::object> loaders;  // of modules that are being loaded
+  std::map<std::string, nb::object> loaders;  // the real loaders of modules that are being loaded
 };
 
 State& state() {
@@ -45,7 +45,7 @@ void log(const std::string& text) {
   nb::module_::import_("logging").attr("getLogger")("nnx_wrappers").attr("info")("%s", text);
 }
 
-// The modules of `replaced` with their names: "a (X, Y), b (Z)".
+// The replaced names as a text: "a (X, Y); b (Z)".
 std::string listed(const nb::dict& replaced) {
   std::string text;
   for (const auto& [module, names] : py::dict_items(replaced)) {
@@ -57,12 +57,12 @@ std::string listed(const nb::dict& replaced) {
 
 bool replace_loaded() {
   bool any = false;
-  bridge::Replacements& replacements = state().replacements;
+  bridge::ModulePatches& patches = state().patches;
   for (const auto& [key, module] : py::mapping_items(py::sys("modules"))) {
     if (!nb::isinstance<nb::str>(key) || !PyModule_Check(module.ptr())) continue;
-    const std::string name = py::text_of(key);
-    if (bridge::is_in_package(name, kFlax) || name == kMaxText.back())
-      any |= replacements.replace_in(name, module);
+    const std::string name = py::shortened(key);
+    if (bridge::is_in_package(name, kFlaxBridge) || name == kMaxText.back())
+      any |= patches.replace_in(name, module);
   }
   return any;
 }
@@ -82,7 +82,7 @@ void remove_stand_ins() {
   }
 }
 
-// What the finders after ours say, or None.
+// The spec that the other finders find, or None.
 nb::object found_by_others(nb::handle name, nb::handle path, nb::handle target) {
   for (const nb::object& finder : py::elements(py::sys("meta_path"))) {
     if (finder.is(state().importer)) continue;
@@ -94,7 +94,7 @@ nb::object found_by_others(nb::handle name, nb::handle path, nb::handle target) 
   return nb::none();
 }
 
-// The protocol of finders and loaders: one object is both.
+// The methods of an importer, which is both a finder and a loader.
 
 nb::object find_spec(nb::handle name, nb::handle path, nb::handle target) {
   const auto* const known = std::ranges::find_if(
@@ -103,17 +103,18 @@ nb::object find_spec(nb::handle name, nb::handle path, nb::handle target) {
   nb::object spec = found_by_others(name, path, target);
   const bool is_package = known + 1 != kMaxText.end();
   if (!spec.is_none()) {
-    if (is_package) return nb::none();  // the real one, which needs no help
+    if (is_package) return nb::none();  // a real package, which is imported as always
     state().loaders[*known] = spec.attr("loader");
     py::set(spec, nb::str("loader"), state().importer);
     return spec;
   }
-  // Only where nothing of MaxText is there: a real package without this module is an error.
+  // A stand-in is made only where MaxText is not installed. If a real package lacks the module,
+  // importing it is an error.
   if (known != kMaxText.begin()) {
     const nb::object parent = loaded(*(known - 1));
     if (!parent.is_valid() || !is_stand_in(parent)) return nb::none();
   }
-  state().loaders.erase(*known);  // of a spec that nobody loaded
+  state().loaders.erase(*known);  // an earlier spec may not have been loaded
   return nb::module_::import_("importlib.machinery")
       .attr("ModuleSpec")(name, state().importer, nb::arg("origin") = kOrigin,
                           nb::arg("is_package") = is_package);
@@ -137,7 +138,7 @@ void exec_module(nb::handle module) {
     py::set(spec, nb::str("loader"), loader);
     py::set(module, nb::str("__loader__"), loader);
     loader.attr("exec_module")(module);
-    if (s.active && s.replacements.replace_in(name, module)) {
+    if (s.active && s.patches.replace_in(name, module)) {
       log("in place of " + listed(Installation().replaced()));
     }
     return;
@@ -149,7 +150,8 @@ void exec_module(nb::handle module) {
   }
 }
 
-// Functions without state in a namespace, so that a C++ program needs no bound class.
+// An importer: a namespace with functions that have no state, so that C++ programs, which have no
+// extension module, need no bound class.
 nb::object make_importer() {
   nb::dict functions;
   functions["find_spec"] =
@@ -160,7 +162,7 @@ nb::object make_importer() {
   return py::call(nb::module_::import_("types").attr("SimpleNamespace"), nb::tuple(), functions);
 }
 
-// So that nothing outlives the interpreter.
+// Restores at the end of Python, so that no object outlives the interpreter.
 void restore_at_exit() {
   static bool registered = false;
   if (registered) return;
@@ -183,12 +185,12 @@ Installation install() {
     s.active = true;
   }
   const Installation handle;
-  const size_t before = s.replacements.size();
+  const size_t before = s.patches.size();
   try {
     if (!replace_loaded()) return handle;
     log("in place of " + listed(handle.replaced()) + "; " + kMaxText.back() +
         " is replaced when it is imported");
-    const std::string holders = s.replacements.holders();
+    const std::string holders = s.patches.holders();
     if (!holders.empty()) {
       upstream::facade().warn(
           "nnx_wrappers.install() came late: these modules hold the earlier "
@@ -197,7 +199,7 @@ Installation install() {
     }
   } catch (...) {
     if (was_active) {
-      s.replacements.undo(before);
+      s.patches.undo(before);
     } else {
       handle.restore();
     }
@@ -213,13 +215,13 @@ void Installation::restore() const {
   const nb::object meta_path = py::sys("meta_path");
   if (py::contains(meta_path, importer)) meta_path.attr("remove")(importer);
   remove_stand_ins();
-  s.replacements.undo();
-  s.active = false;  // last: what failed above is done by the next call
+  s.patches.undo();
+  s.active = false;  // at the end, so that after an error the next call does the rest
   s.importer = nb::object();
   log("restored");
 }
 
-nb::dict Installation::replaced() const { return state().replacements.names(); }
+nb::dict Installation::replaced() const { return state().patches.names(); }
 
 namespace bridge {
 

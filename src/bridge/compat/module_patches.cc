@@ -19,7 +19,7 @@ bool is_in_package(const std::string& module, const std::string& package) {
   return module == package || module.starts_with(package + ".");
 }
 
-bool Replacements::replace_in(const std::string& module_name, nb::handle module) {
+bool ModulePatches::replace_in(const std::string& module_name, nb::handle module) {
   const nb::object package = nb::module_::import_(kPackage);
   const nb::dict there = py::instance_dict(module);
   std::vector<Entry> made;
@@ -39,7 +39,7 @@ bool Replacements::replace_in(const std::string& module_name, nb::handle module)
   return !made.empty();
 }
 
-void Replacements::undo(size_t kept) {
+void ModulePatches::undo(size_t kept) {
   while (entries_.size() > kept) {
     Entry entry = std::move(entries_.back());
     entries_.pop_back();
@@ -52,25 +52,26 @@ void Replacements::undo(size_t kept) {
   }
 }
 
-void Replacements::put_back(const Entry& entry) {
+void ModulePatches::put_back(const Entry& entry) {
   if (py::dict_get(py::instance_dict(entry.module), entry.name).is(entry.ours)) {
     py::set(entry.module, entry.name, entry.before);
   }
 }
 
-nb::dict Replacements::names() const {
+nb::dict ModulePatches::names() const {
   nb::dict names;
-  const std::vector<Entry> entries = entries_;  // a finalizer may restore them meanwhile
+  const std::vector<Entry> entries = entries_;  // copied, since a finalizer may call undo
   for (const Entry& entry : entries) {
     const nb::str module(entry.module_name.c_str());
     if (!names.contains(module)) names[module] = nb::list();
     nb::list listed = nb::cast<nb::list>(names[module]);
-    if (!py::contains(listed, entry.name)) listed.append(entry.name);  // reloaded: once
+    // A module that was reloaded has two entries for a name.
+    if (!py::contains(listed, entry.name)) listed.append(entry.name);
   }
   return names;
 }
 
-bool Replacements::is_earlier(nb::handle value) const {
+bool ModulePatches::is_replaced(nb::handle value) const {
   for (const Entry& entry : entries_) {
     if (value.is(entry.before)) return true;
     if (!py::is_class(value) || !py::is_class(entry.before)) continue;
@@ -79,19 +80,19 @@ bool Replacements::is_earlier(nb::handle value) const {
   return false;
 }
 
-std::string Replacements::holders() const {
+std::string ModulePatches::holders() const {
   std::string text;
   const nb::object modules = py::sys("modules");
   for (const auto& [key, module] : py::mapping_items(modules)) {
     if (!nb::isinstance<nb::str>(key) || !PyModule_Check(module.ptr())) continue;
-    const std::string module_name = py::text_of(key);
+    const std::string module_name = py::shortened(key);
     bool is_own = is_in_package(module_name, kPackage);
     for (const Entry& entry : entries_) is_own |= module.is(entry.module);
     if (is_own) continue;
     std::string held;
     for (const auto& [name, value] : py::dict_items(py::instance_dict(module))) {
-      if (!nb::isinstance<nb::str>(name) || !is_earlier(value)) continue;
-      held += (held.empty() ? "" : ", ") + py::text_of(name);
+      if (!nb::isinstance<nb::str>(name) || !is_replaced(value)) continue;
+      held += (held.empty() ? "" : ", ") + py::shortened(name);
     }
     if (held.empty()) continue;
     if (!text.empty()) text += "; ";

@@ -1,4 +1,4 @@
-// The names that an installation has replaced, module by module.
+// The names of modules that an installation has replaced.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -8,27 +8,27 @@
 
 namespace nnx_wrappers::bridge {
 
-// True if the name is that of the package or of a module in it.
+// True if the module is the package or one in it.
 bool is_in_package(const std::string& module, const std::string& package);
 
-class Replacements {
+class ModulePatches {
  public:
-  // Puts this package's objects under every name of `module` that the package has too.
-  // Returns whether there was any. All or nothing.
+  // Replaces every name of `module` that this package exports too by the package's object. Returns
+  // true if there was any. Replaces all or none.
   bool replace_in(const std::string& module_name, nanobind::handle module);
 
-  // How many names have been replaced.
+  // The number of names that are replaced.
   size_t size() const { return entries_.size(); }
 
-  // Puts all but the first `kept` back where this package's object still stands. Where
-  // that fails, what is left waits for the next time.
+  // Undoes all replacements but the first `kept`. A name that has another object by now is left
+  // alone. If an error is thrown, another call undoes the rest.
   void undo(size_t kept = 0);
 
   // {module: [names]}, in the order of replacement.
   nanobind::dict names() const;
 
-  // "a (X, Y), b (Z)" for the modules that hold a replaced object, or a class made of one;
-  // empty if there is none.
+  // "a (X, Y); b (Z)" for the modules that hold a replaced object or a subclass of one under other
+  // names; empty if there are none.
   std::string holders() const;
 
  private:
@@ -41,7 +41,8 @@ class Replacements {
   };
 
   static void put_back(const Entry& entry);
-  bool is_earlier(nanobind::handle value) const;
+  // True for a replaced object, and for a subclass of one.
+  bool is_replaced(nanobind::handle value) const;
 
   std::vector<Entry> entries_;
 };

@@ -34,7 +34,7 @@ void require_mapping(nb::handle object, const std::string& where, const std::str
   if (!py::is_mapping(object)) raise_type_error({where, expected, py::describe(object), remedy});
 }
 
-// One step of a path, known to the step below: paths are only spelt out in errors.
+// The last key of a path, linked to the step above it. The path itself is made for errors only.
 struct Step {
   const Step* above;
   nb::handle key;
@@ -47,12 +47,12 @@ struct Step {
   }
 };
 
-// Linen's collections, merged level by level into nested attributes.
+// Merges Linen's collections level by level into nested attributes.
 class ToAttributes {
  public:
   explicit ToAttributes(nb::handle collection) : collection_(collection) {}
 
-  // Returns false, with `attrs` half done, if a path is in `attrs` already.
+  // Returns false, and leaves `attrs` incomplete, if `attrs` has a path already.
   bool add(nb::dict& attrs, nb::handle variables, const Step* above = nullptr) {
     const py::RecursionGuard guard(" while reading a tree of Linen variables");
     auto items = py::mapping_items(variables);
@@ -62,14 +62,14 @@ class ToAttributes {
       nb::object present = py::dict_get(attrs, key);
       if (!upstream::is_level(value)) {
         if (present.is_valid()) return false;
-        if (!maker_) maker_.emplace(collection_, [this] { return where(nullptr); });
-        attrs[key] = maker_->make(value, [&] { return where(&step); });
+        if (!converter_) converter_.emplace(collection_, [this] { return where(nullptr); });
+        attrs[key] = converter_->convert(value, [&] { return where(&step); });
         continue;
       }
       const bool is_below = present.is_valid() && PyDict_CheckExact(present.ptr()) != 0;
       nb::dict below = is_below ? nb::borrow<nb::dict>(present) : nb::dict();
       if (!add(below, value, &step)) return false;
-      if (below.size() == 0) continue;  // empty levels are dropped
+      if (below.size() == 0) continue;
       if (present.is_valid() && !is_below) return false;
       attrs[key] = below;
     }
@@ -83,10 +83,10 @@ class ToAttributes {
   }
 
   nb::handle collection_;
-  std::optional<bridge::VariableMaker> maker_;  // made with the first leaf
+  std::optional<bridge::LeafConverter> converter_;  // made for the first leaf
 };
 
-// Nested attributes, taken apart into collections.
+// Sorts nested attributes into collections.
 class ToCollections {
  public:
   using Visit = std::function<void(nb::handle collection, nb::handle variable)>;
@@ -102,7 +102,7 @@ class ToCollections {
   const nb::dict& variables() const { return variables_; }
 
  private:
-  // A level of the attributes and its counterparts, made when something goes there.
+  // A level of the attributes, with the dicts for it in collections that have been needed so far.
   struct Level {
     Level* above;
     nb::handle key;
@@ -111,7 +111,7 @@ class ToCollections {
 
   void add_level(nb::handle attrs, const Step* above, Level& level) {
     const py::RecursionGuard guard(" while reading nested NNX attributes");
-    const bool may_repeat = PyDict_CheckExact(attrs.ptr()) == 0;  // items() is the user's
+    const bool may_repeat = PyDict_CheckExact(attrs.ptr()) == 0;  // the items() of a user's class
     nb::set keys;
     for (const auto& [key, value] : py::mapping_items(attrs)) {
       const Step step{above, key};
@@ -130,7 +130,7 @@ class ToCollections {
     const nb::handle collection = collection_of(upstream::variable_type(variable), step);
     const nb::object leaf = leaf_of_(variable);
     if (visit_) visit_(collection, variable);
-    counterpart(level, collection)[step.key] = leaf;
+    dict_in_collection(level, collection)[step.key] = leaf;
   }
 
   [[noreturn]] static void refuse_second(const Step& step) {
@@ -138,11 +138,13 @@ class ToCollections {
                        "Give each attribute a path of its own."});
   }
 
-  nb::dict& counterpart(Level& level, nb::handle collection) {
+  // The dict for this level in a collection, made if it is missing.
+  nb::dict& dict_in_collection(Level& level, nb::handle collection) {
     for (auto& [name, dict] : level.of_collection) {
       if (name.is(collection)) return dict;
     }
-    nb::dict& above = level.above == nullptr ? variables_ : counterpart(*level.above, collection);
+    nb::dict& above =
+        level.above == nullptr ? variables_ : dict_in_collection(*level.above, collection);
     const nb::handle key = level.above == nullptr ? collection : level.key;
     const nb::object present = py::dict_get(above, key);
     nb::dict made = present.is_valid() ? nb::borrow<nb::dict>(present) : nb::dict();
@@ -168,7 +170,7 @@ class ToCollections {
   }
 
   struct Named {
-    nb::object type;  // owned, so that its address stays its own
+    nb::object type;  // owned, so that no other type gets its address, which is the key
     nb::object name;
   };
 
@@ -178,14 +180,14 @@ class ToCollections {
   std::unordered_map<PyObject*, Named> collections_;
 };
 
-// Says which paths contradict each other: in two collections, or one within another.
+// Throws ValueError for a path in two collections, or a path that is a prefix of another.
 [[noreturn]] void raise_conflict(const std::vector<py::Item>& collections) {
   graph::StateTree tree;
   for (const auto& [name, collection] : collections) tree.add_collection(name, collection);
-  bridge::refuse_conflicts(tree, kToAttrs);
+  bridge::refuse_prefix_paths(tree, kToAttrs);
   bridge::refuse_duplicates(tree, kToAttrs);
-  raise_value_error({kToAttrs, "mappings that say the same each time they are read",
-                     "paths that contradict each other only once", "Pass plain dicts."});
+  raise_value_error({kToAttrs, "mappings with the same items each time they are read",
+                     "mappings whose items have changed meanwhile", "Pass plain dicts."});
 }
 
 }  // namespace

@@ -27,8 +27,8 @@ std::string collection_list(const std::vector<nb::object>& names) {
   return text;
 }
 
-// The collection whose value a leaf of the module takes: its own type's where the
-// caller gave it, else the only one there is.
+// The collection from which a leaf of the module takes its value: the only one that has the path,
+// or else that of the leaf's type, `own`.
 nb::object pick_collection(const graph::Path& path, const nb::object& own,
                            const std::vector<nb::object>& candidates) {
   if (candidates.size() == 1) return candidates.front();
@@ -36,11 +36,11 @@ nb::object pick_collection(const graph::Path& path, const nb::object& own,
     if (own.is_valid() && own.equal(name)) return name;
   }
   raise_value_error({std::string(kApply) + ", " + graph::to_string(path),
-                     "this path in one collection", "it in " + collection_list(candidates),
+                     "one collection with this path", collection_list(candidates),
                      "Pass only the collection that the module uses."});
 }
 
-nb::object leaf_of(const graph::StateTree& given, nb::handle collection) {
+nb::object leaf_in_collection(const graph::StateTree& given, nb::handle collection) {
   for (const graph::StateLeaf& leaf : given.leaves()) {
     if (leaf.collection.equal(collection)) return upstream::unboxed(leaf.value);
   }
@@ -56,9 +56,9 @@ nb::dict unboxed_tree(nb::dict tree) {
   return tree;
 }
 
-// What was given as a value of the same structure as `like`, or an invalid object. Formats that
-// know no tuples hold lists, or dicts with the texts of indices or with the names of fields.
-nb::object as_value_like(nb::handle like, const nb::object& given) {
+// The given value with the structure of `like`, or an invalid object if it does not fit. Checkpoint
+// formats without tuples have lists, or dicts by the texts of indices or the names of fields.
+nb::object restructured_like(nb::handle like, const nb::object& given) {
   const upstream::Facade& f = upstream::facade();
   const nb::object expected = f.tree_flatten(like)[1];
   const nb::object before = f.tree_flatten(given);
@@ -83,17 +83,17 @@ nb::object choose_value(const graph::Path& path, nb::handle current,
   if (upstream::is_variable(current))
     own = upstream::collection_of(upstream::variable_type(current));
   const nb::object collection = pick_collection(path, own, given.collections());
-  nb::object leaf = leaf_of(given, collection);
+  nb::object leaf = leaf_in_collection(given, collection);
   if (leaf.is_valid() && upstream::is_array(leaf)) return leaf;
   const nb::object now =
       upstream::is_variable(current) ? upstream::stored_value(current) : nb::borrow(current);
   if (leaf.is_valid()) {
-    const nb::object same = as_value_like(now, leaf);
+    const nb::object same = restructured_like(now, leaf);
     return same.is_valid() ? same : leaf;
   }
-  // No leaf here but leaves below: right only where the value is a mapping or a sequence itself.
+  // Leaves are given below the path. That is right only if the value is a mapping or a sequence.
   nb::dict tree = unboxed_tree(given.to_dict(collection));
-  const nb::object same = as_value_like(now, tree);
+  const nb::object same = restructured_like(now, tree);
   if (same.is_valid()) return same;
   if (!py::is_mapping(now)) {
     raise_value_error(
@@ -110,13 +110,13 @@ graph::StateTree given_variables(nb::handle variables) {
   for (const auto& [collection, below] : py::mapping_items(upstream::unfreeze(variables))) {
     tree.add_collection(collection, below);
   }
-  refuse_conflicts(tree, kApply);
-  const graph::Path both = tree.first_number_beside_its_text();
+  refuse_prefix_paths(tree, kApply);
+  const graph::Path both = tree.first_ambiguous_number();
   if (!both.empty()) {
     const std::string key = py::utf8(both.back());
     raise_value_error({std::string(kApply) + ", " + graph::to_string(both),
                        "either the number " + key + " or the text '" + key + "'", "both",
-                       "Keep those that hold the values to use."});
+                       "Keep only the key that has the values to use."});
   }
   return tree;
 }
@@ -125,12 +125,13 @@ TakenLeaf take_leaf(graph::StateTree& given, const graph::Path& path, const nb::
                     const std::function<bool(nb::handle)>& fits) {
   graph::StateTree* at = &given;
   for (const nb::object& key : path) {
-    at = at->child_of_module(key);
+    at = at->child_for_module_key(key);
     if (at == nullptr) return {};
   }
   if (at->has_children()) return {{}, true};
   if (at->leaves().empty()) return {};
-  const nb::object leaf = leaf_of(*at, pick_collection(path, collection, at->collections()));
+  const nb::object leaf =
+      leaf_in_collection(*at, pick_collection(path, collection, at->collections()));
   if (!fits(leaf)) return {{}, true};
   at->mark_used();
   return {leaf, true};

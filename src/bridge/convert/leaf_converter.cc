@@ -19,8 +19,8 @@ namespace nb = nanobind;
 
 namespace {
 
-// The box's metadata without touching the box: Flax's LogicallyPartitioned empties
-// itself in to_nnx_metadata, so a copy is asked.
+// The metadata of a box. They are read from a copy, since to_nnx_metadata of Flax's
+// LogicallyPartitioned removes the fields of the box.
 nb::dict metadata_of_box(nb::handle box) {
   const upstream::Names& n = upstream::names();
   const nb::object copy = upstream::facade().copy(box);
@@ -31,7 +31,7 @@ nb::dict metadata_of_box(nb::handle box) {
 
 }  // namespace
 
-VariableMaker::VariableMaker(nb::handle collection, const Where& where)
+LeafConverter::LeafConverter(nb::handle collection, const Where& where)
     : collection_(nb::borrow(collection)) {
   if (!nb::isinstance<nb::str>(collection)) {
     raise_type_error({where(), "the name of a collection (a str)", py::describe(collection),
@@ -45,27 +45,27 @@ VariableMaker::VariableMaker(nb::handle collection, const Where& where)
        "Register a Variable type with nnx.register_variable_name(name, type, overwrite=True)."});
 }
 
-nb::object VariableMaker::make(nb::handle leaf, const Where& where) {
-  if (upstream::is_jax_array(leaf)) return raw(leaf);
+nb::object LeafConverter::convert(nb::handle leaf, const Where& where) {
+  if (upstream::is_jax_array(leaf)) return from_raw(leaf);
   if (py::is_instance(leaf, upstream::facade().nnx_meta)) return from_nnx_meta(leaf, where);
-  return upstream::is_axis_metadata(leaf) ? from_box(leaf, where) : raw(leaf);
+  return upstream::is_axis_metadata(leaf) ? from_box(leaf, where) : from_raw(leaf);
 }
 
-nb::object VariableMaker::raw(nb::handle value) {
+nb::object LeafConverter::from_raw(nb::handle value) {
   if (!trace_state_.is_valid()) {
     trace_state_ = upstream::has(upstream::Feature::kFastVariables)
                        ? nb::object(upstream::facade().trace_state())
                        : nb::none();
-    if (!upstream::has_own_init(type_)) {
+    if (!upstream::overrides_init(type_)) {
       metadata_ = default_metadata(type_);
-      is_simple_ = upstream::is_made_of_parts(type_, metadata_) && !is_placed(metadata_);
+      is_simple_ = upstream::has_standard_layout(type_, metadata_) && !has_sharding(metadata_);
     }
   }
   if (!is_simple_) return variable_from_metadata(type_, value, nb::dict());
   return upstream::new_plain_variable(type_, value, py::copy_dict(metadata_), trace_state_);
 }
 
-nb::object VariableMaker::from_nnx_meta(nb::handle box, const Where& where) const {
+nb::object LeafConverter::from_nnx_meta(nb::handle box, const Where& where) const {
   const nb::object box_type = py::get(box, upstream::names().var_type);
   if (box_type.is(type_)) return nnx_meta_to_variable(box);
   raise_value_error({where(),
@@ -76,7 +76,7 @@ nb::object VariableMaker::from_nnx_meta(nb::handle box, const Where& where) cons
                      "nnx.register_variable_name."});
 }
 
-nb::object VariableMaker::from_box(nb::handle box, const Where& where) const {
+nb::object LeafConverter::from_box(nb::handle box, const Where& where) const {
   const upstream::Names& n = upstream::names();
   nb::dict metadata = metadata_of_box(box);
   const nb::object value = py::dict_get(metadata, n.value);

@@ -1,4 +1,4 @@
-// Linen leaves of one collection -> Variables of its type.
+// Converts leaves of a Linen collection to Variables.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -8,30 +8,31 @@
 
 namespace nnx_wrappers::bridge {
 
-// The name of the call and the path, for the text of an error.
+// Returns the call and the path that an error message begins with.
 using Where = std::function<std::string()>;
 
-// Finds the type of a collection once and makes its Variables. What it learns holds
-// for one call of the API: registrations and configurations may change between two.
-class VariableMaker {
+// Converts leaves of one collection to Variables of its type, which it looks up once. For one call
+// of the API only, since registrations and Flax's configuration may change between two.
+class LeafConverter {
  public:
-  // Throws TypeError if `collection` is no str, ValueError if it is registered for
+  // Throws TypeError if `collection` is no str, and ValueError if its name is registered for
   // something that is no Variable type.
-  VariableMaker(nanobind::handle collection, const Where& where);
+  LeafConverter(nanobind::handle collection, const Where& where);
 
-  // to_nnx_var for one leaf, raw or boxed. The value never changes on the way.
-  nanobind::object make(nanobind::handle leaf, const Where& where);
+  // As to_nnx_var, for a raw leaf or a box. The value is not changed.
+  nanobind::object convert(nanobind::handle leaf, const Where& where);
 
  private:
-  nanobind::object raw(nanobind::handle value);
+  nanobind::object from_raw(nanobind::handle value);
   nanobind::object from_nnx_meta(nanobind::handle box, const Where& where) const;
   nanobind::object from_box(nanobind::handle box, const Where& where) const;
 
   nanobind::object collection_;
   nanobind::object type_;
-  nanobind::dict metadata_;  // of a raw leaf; made with the first one
+  // For raw leaves, made with the first one.
+  nanobind::dict metadata_;
   nanobind::object trace_state_;
-  bool is_simple_ = false;  // a raw leaf needs nothing but value and metadata
+  bool is_simple_ = false;  // the Variable is made of its value and its metadata alone
 };
 
 }  // namespace nnx_wrappers::bridge

@@ -1,4 +1,4 @@
-// The variables of a ToNNX as a Linen call sees them.
+// The variables of a ToNNX for a call of its Linen module.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -7,11 +7,11 @@
 
 namespace nnx_wrappers::bridge {
 
-// As to_linen_var, but the get hooks of the Variable run: Linen sees what its user sees.
+// As to_linen_var, but the value is the one that users of the Variable read: get hooks run.
 nanobind::object leaf_for_call(nanobind::handle variable);
 
-// As nnx_attrs_to_linen_vars, with leaves for a call. `visit` is told each Variable and its
-// collection.
+// As nnx_attrs_to_linen_vars, with leaves from leaf_for_call. `visit` is called with each Variable
+// and its collection.
 nanobind::dict variables_for_call(
     nanobind::handle attributes,
     const std::function<void(nanobind::handle collection, nanobind::handle variable)>& visit);

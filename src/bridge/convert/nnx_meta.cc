@@ -19,26 +19,26 @@ namespace {
 
 enum class Change { kAdd, kRemove };
 
-const char* call_of(Change change) {
+const char* call_name(Change change) {
   return change == Change::kAdd ? "NNXMeta.add_axis" : "NNXMeta.remove_axis";
 }
 
-std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::repr(object)); }
+std::string repr_text(nb::handle object) { return nb::cast<std::string>(nb::repr(object)); }
 
 [[noreturn]] void axis_mismatch(nb::handle expected, nb::handle names, long index,
                                 const std::string& got) {
-  raise_value_error({call_of(Change::kRemove),
-                     "the axis named " + text_of(expected) + " at index " + std::to_string(index) +
-                         " of " + text_of(names),
+  raise_value_error({call_name(Change::kRemove),
+                     "the axis named " + repr_text(expected) + " at index " +
+                         std::to_string(index) + " of " + repr_text(names),
                      got, "Use the metadata_params and the axis with which the axis was added."});
 }
 
-// Index from the front of a sequence that has `size` entries after adding, or
-// before removing. Names are filled up with None where they are too few.
+// The index of an axis, counted from the front. If there are too few names, None is appended to
+// them until the index is valid.
 size_t position_of(long index, nb::list& names, Change change) {
-  constexpr long kMostAxes = 1000;  // beyond what any array has
-  if (index > kMostAxes) {
-    raise_value_error({call_of(change), "the index of an axis", std::to_string(index),
+  constexpr long kMaxAxes = 1000;  // beyond what any array has
+  if (index > kMaxAxes) {
+    raise_value_error({call_name(change), "the index of an axis", std::to_string(index),
                        "Pass the index at which the array has the axis."});
   }
   const long size = static_cast<long>(nb::len(names)) + (change == Change::kAdd ? 1 : 0);
@@ -56,13 +56,13 @@ nb::list changed_names(nb::handle before, long index, nb::handle name, Change ch
     return names;
   }
   const nb::object removed = names[at];
-  if (!py::equal(removed, name)) axis_mismatch(name, before, index, text_of(removed));
+  if (!py::equal(removed, name)) axis_mismatch(name, before, index, repr_text(removed));
   names.attr("pop")(at);
   return names;
 }
 
-// The annotation after the change, in the form it had: names, a PartitionSpec, or
-// a NamedSharding. Other forms (a layout) say nothing about axes by name.
+// The sharding annotation after the change, of the same type as before: names, a PartitionSpec or a
+// NamedSharding. Annotations of other types, such as layouts, have no axis names and stay.
 nb::object changed_sharding(nb::handle sharding, long index, nb::handle name, Change change) {
   const upstream::Facade& f = upstream::facade();
   if (py::is_instance(sharding, f.named_sharding)) {
@@ -79,7 +79,7 @@ nb::object changed_sharding(nb::handle sharding, long index, nb::handle name, Ch
 
 nb::object changed_box(nb::handle box, long index, nb::handle params, Change change) {
   const upstream::Names& n = upstream::names();
-  const char* call = call_of(change);
+  const char* call = call_name(change);
   if (!py::is_mapping(params)) {
     raise_type_error({call, "metadata_params (a mapping)", py::describe(params),
                       "Pass metadata_params={nn.PARTITION_NAME: 'axis'} to the transformation."});
@@ -100,7 +100,7 @@ nb::object changed_box(nb::handle box, long index, nb::handle params, Change cha
     }
   }
   const nb::object sharding = py::dict_get(metadata, upstream::facade().sharding_key);
-  if (sharding.is_valid() && nb::cast<bool>(nb::bool_(sharding))) {
+  if (sharding.is_valid() && py::truthy(sharding)) {
     metadata[upstream::facade().sharding_key] =
         changed_sharding(sharding, index, axis_name, change);
   }
@@ -108,8 +108,8 @@ nb::object changed_box(nb::handle box, long index, nb::handle params, Change cha
       upstream::new_variable(upstream::variable_type(variable), py::get(box, n.value), metadata);
   py::get(changed, change == Change::kAdd ? n.add_axis : n.remove_axis)(index, axis_name);
   nb::dict after = upstream::metadata(changed);
-  // The box keeps the entries it had: Flax's own boxes differ between versions in
-  // whether they hold the required ones.
+  // Flax's boxes hold the required entries in some versions only, so the new box has them only if
+  // the old one did.
   const nb::object before = py::get(box, n.metadata);
   for (const auto& [key, value] : py::dict_items(after)) {
     if (upstream::is_required_metadata(key) && !py::contains(before, key)) {

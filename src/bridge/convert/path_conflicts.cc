@@ -15,7 +15,7 @@ std::string full_path(nb::handle collection, const graph::Path& path) {
 
 }  // namespace
 
-void refuse_conflicts(const graph::StateTree& tree, const std::string& where) {
+void refuse_prefix_paths(const graph::StateTree& tree, const std::string& where) {
   const auto conflict = tree.first_conflict();
   if (conflict == nullptr) return;
   raise_value_error(

@@ -15,7 +15,7 @@ namespace nb = nanobind;
 
 namespace {
 
-// Hooks that the class declares and the metadata does not, as Variable.__init__.
+// Adds the hooks that the class declares and the metadata lack, as Variable.__init__ does.
 void add_class_hooks(nb::handle type, nb::dict& metadata) {
   for (const char* name :
        {"on_get_value", "on_set_value", "on_create_value", "on_add_axis", "on_remove_axis"}) {
@@ -26,7 +26,7 @@ void add_class_hooks(nb::handle type, nb::dict& metadata) {
   }
 }
 
-// Today's name for the two names that Flax has deprecated.
+// Renames the two entries whose names Flax has deprecated.
 void rename_sharding(nb::dict& metadata) {
   const nb::handle present = upstream::facade().sharding_key;
   for (const char* old_name : {"sharding", "sharding_names"}) {
@@ -39,16 +39,16 @@ void rename_sharding(nb::dict& metadata) {
   }
 }
 
-// Values are placed where they are already; only an annotation that finds a mesh
-// (its own, its sharding's, or the one that is set) moves the value, as in Flax.
+// The value, moved as in Flax to the mesh of its sharding annotation: the one in the metadata, that
+// of the sharding, or the global one. Without a mesh it stays where it is.
 nb::object place(nb::handle value, const nb::dict& metadata, Placement placement) {
   const upstream::Names& n = upstream::names();
   const upstream::Facade& f = upstream::facade();
   nb::object kept = nb::borrow(value);
   if (placement == Placement::kNever || !upstream::is_jax_array(value)) return kept;
-  if (!is_placed(metadata)) return kept;
+  if (!has_sharding(metadata)) return kept;
   const nb::object sharding = metadata[f.sharding_key];
-  if (!nb::cast<bool>(nb::bool_(metadata[n.eager_sharding]))) return kept;
+  if (!py::truthy(metadata[n.eager_sharding])) return kept;
   nb::object mesh = py::dict_get(metadata, n.mesh);
   if (!mesh.is_valid()) mesh = nb::none();
   const nb::object rules = py::dict_get(metadata, n.sharding_rules);
@@ -58,9 +58,7 @@ nb::object place(nb::handle value, const nb::dict& metadata, Placement placement
   return f.shard_value(kept, sharding, rules.is_valid() ? rules : nb::none(), mesh);
 }
 
-bool flag(const nb::dict& metadata, nb::handle name) {
-  return nb::cast<bool>(nb::bool_(metadata[name]));
-}
+bool flag(const nb::dict& metadata, nb::handle name) { return py::truthy(metadata[name]); }
 
 nb::object in_ref(const nb::object& value, const nb::dict& metadata) {
   return flag(metadata, upstream::facade().ref_key) && upstream::is_jax_array(value)
@@ -68,8 +66,9 @@ nb::object in_ref(const nb::object& value, const nb::dict& metadata) {
              : value;
 }
 
-// Through the class's own __init__, which may add metadata; the value it was given
-// is put back afterwards, since create hooks are not this library's to run again.
+// A Variable whose class overrides `__init__`, which may add metadata. The metadata are taken from
+// the Variable that it makes, but the value is the given one, since create hooks may have changed
+// that of the Variable.
 nb::object by_constructor(nb::handle type, nb::handle value, const nb::dict& metadata,
                           Placement placement) {
   const upstream::Names& n = upstream::names();
@@ -93,14 +92,14 @@ nb::dict default_metadata(nb::handle type) {
   return metadata;
 }
 
-bool is_placed(const nb::dict& metadata) {
+bool has_sharding(const nb::dict& metadata) {
   const nb::object sharding = py::dict_get(metadata, upstream::facade().sharding_key);
   return sharding.is_valid() && !sharding.is_none();
 }
 
 nb::object variable_from_metadata(nb::handle type, nb::handle value, const nb::dict& metadata,
                                   Placement placement) {
-  if (upstream::has_own_init(type)) return by_constructor(type, value, metadata, placement);
+  if (upstream::overrides_init(type)) return by_constructor(type, value, metadata, placement);
   nb::dict full = py::copy_dict(metadata);
   upstream::add_required_metadata(full);
   add_class_hooks(type, full);

@@ -1,21 +1,20 @@
-// Making Variables of given values: the value never changes on the way.
+// Makes Variables with given values, which are not changed.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
 namespace nnx_wrappers::bridge {
 
-// The metadata of a Variable of `type` that is given none.
+// The metadata of a Variable of `type` that was given none.
 nanobind::dict default_metadata(nanobind::handle type);
 
-// True if a value with this metadata may have to be moved to a mesh.
-bool is_placed(const nanobind::dict& metadata);
+// True if the metadata have a sharding annotation, by which the value may be moved to a mesh.
+bool has_sharding(const nanobind::dict& metadata);
 
-// Whether an annotated value may be moved to the mesh that its annotation finds.
+// Whether a value with a sharding annotation may be moved to the annotation's mesh.
 enum class Placement { kAllowed, kNever };
 
-// A Variable of `type` with this value and metadata. Metadata that Flax requires is
-// added where missing.
+// A Variable of `type` with this value and metadata. Required entries that are missing are added.
 nanobind::object variable_from_metadata(nanobind::handle type, nanobind::handle value,
                                         const nanobind::dict& metadata,
                                         Placement placement = Placement::kAllowed);

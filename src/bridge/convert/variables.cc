@@ -60,8 +60,8 @@ nb::object linen_box(const nb::object& value, nb::handle box_type, const nb::dic
   return py::call(box_type, nb::make_tuple(value), fields);
 }
 
-// A leaf of Linen's variables with this value, boxed as the metadata of the Variable say.
-nb::object leaf_of(nb::handle variable, const nb::dict& metadata, nb::object value) {
+// A Linen leaf with this value, in the box that the metadata of the Variable ask for.
+nb::object to_leaf(nb::handle variable, const nb::dict& metadata, nb::object value) {
   const nb::object box_type = py::dict_get(metadata, upstream::names().linen_meta_type);
   if (box_type.is_valid()) return linen_box(value, box_type, upstream::box_metadata(variable));
   if (is_vanilla(metadata)) return value;
@@ -78,20 +78,19 @@ bool is_vanilla_variable(nb::handle variable) {
 
 nb::object to_linen_var(nb::handle variable) {
   require_variable(variable, "to_linen_var");
-  return leaf_of(variable, upstream::metadata_view(variable), upstream::stored_value(variable));
+  return to_leaf(variable, upstream::metadata_view(variable), upstream::stored_value(variable));
 }
 
 nb::object bridge::leaf_for_call(nb::handle variable) {
   const nb::dict metadata = upstream::metadata_view(variable);
-  const bool is_read_by_user = py::dict_get(metadata, upstream::names().on_get_value).is_valid() ||
-                               upstream::reads_by_itself(variable);
-  return leaf_of(variable, metadata,
-                 is_read_by_user ? nb::object(py::get(variable, upstream::names().get_value)())
-                                 : upstream::stored_value(variable));
+  const bool has_get_hook = py::dict_get(metadata, upstream::names().on_get_value).is_valid() ||
+                            upstream::overrides_get_value(variable);
+  return to_leaf(variable, metadata,
+                 has_get_hook ? nb::object(py::get(variable, upstream::names().get_value)())
+                              : upstream::stored_value(variable));
 }
 
 nb::str get_col_name(nb::handle keypath) {
-  const nb::str where("get_col_name");
   if (PySequence_Check(keypath.ptr()) == 0 || nb::isinstance<nb::str>(keypath)) {
     raise_type_error({"get_col_name", "a JAX key path (a tuple of keys)", py::describe(keypath),
                       "Use the paths of jax.tree_util.tree_map_with_path."});
@@ -110,7 +109,7 @@ nb::str get_col_name(nb::handle keypath) {
 
 nb::object to_nnx_var(nb::handle collection, nb::handle leaf) {
   const auto where = [] { return std::string("to_nnx_var"); };
-  return bridge::VariableMaker(collection, where).make(leaf, where);
+  return bridge::LeafConverter(collection, where).convert(leaf, where);
 }
 
 }  // namespace nnx_wrappers

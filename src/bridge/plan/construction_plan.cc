@@ -25,10 +25,10 @@ namespace nb = nanobind;
 
 namespace {
 
-// Objects that the caller gave: what the constructor keeps of them, the module of a plan keeps too.
-// One level of attributes counts as given, as in `self.mesh = config.mesh`. Closures and partials
-// are keyed by their parts, so it is their parts that are given.
-class Given {
+// The objects that the caller gave. If the constructor keeps one of them, all modules of the plan
+// share it. The attributes of an argument count as given too, as in `self.mesh = config.mesh`; of
+// containers, closures and partials, which are keyed by their parts, the parts are given.
+class GivenObjects {
  public:
   void add(nb::handle object) {
     const py::RecursionGuard guard(" while reading the arguments of an NNX class");
@@ -64,33 +64,33 @@ class Given {
   py::IdentitySet seen_;
 };
 
-// JAX may keep a function that it traces. This one is for one call, and for as long as the
-// variables that it refers to.
-struct OneRun {
-  std::shared_ptr<bool> awaited = std::make_shared<bool>(true);
-  OneRun() = default;
-  ~OneRun() { *awaited = false; }
-  OneRun(const OneRun&) = delete;
-  OneRun& operator=(const OneRun&) = delete;
+// The function that JAX traces refers to local variables of `build`. JAX may keep it, so this flag
+// tells whether it may still be called: once, and before `build` returns.
+struct SingleTrace {
+  std::shared_ptr<bool> is_pending = std::make_shared<bool>(true);
+  SingleTrace() = default;
+  ~SingleTrace() { *is_pending = false; }
+  SingleTrace(const SingleTrace&) = delete;
+  SingleTrace& operator=(const SingleTrace&) = delete;
 };
 
-// The Linen module inside a ToNNX runs in scopes of its own, so an unbound one may
-// be shared; others would have been adopted by the ToLinen.
+// True for an unbound Linen module inside a ToNNX. It runs in scopes that the ToNNX makes, so all
+// modules of the plan may share it.
 bool is_inner_linen_module(nb::handle owner, nb::handle name, nb::handle value) {
   return name.equal(upstream::names().to_nnx_module) && is_to_nnx(owner) &&
          upstream::is_linen_module(value) && py::get(value, upstream::names().scope).is_none();
 }
 
-// What a capture took out of a graph. Takes that apart in the end, whatever comes of it: the trace
-// must not leave it behind, for cycles would keep its tracers.
-struct Dissolved : graph::Captured {
-  Dissolved() = default;
-  ~Dissolved() {
+// A Captured whose destructor empties the captured modules: they are in reference cycles, which
+// would keep the tracers of the trace alive.
+struct DissolvedCapture : graph::Captured {
+  DissolvedCapture() = default;
+  ~DissolvedCapture() {
     values.clear();
     for (const nb::object& pytree : pytrees) PyDict_Clear(py::instance_dict(pytree).ptr());
   }
-  Dissolved(const Dissolved&) = delete;
-  Dissolved& operator=(const Dissolved&) = delete;
+  DissolvedCapture(const DissolvedCapture&) = delete;
+  DissolvedCapture& operator=(const DissolvedCapture&) = delete;
 };
 
 nb::tuple select(const std::vector<nb::object>& keys, const std::vector<bool>& used) {
@@ -106,7 +106,7 @@ bool is_integer_or_key(nb::handle aval) {
       upstream::facade().issubdtype(py::get(aval, nb::str("dtype")), upstream::facade().inexact));
 }
 
-// The abstract keys that the traced constructor is given, one for each stream that has keys.
+// The inputs of the trace: an abstract key for each stream that has keys.
 nb::tuple abstract_keys(const ConstructorCall& call) {
   nb::list keys;
   for (const Stream& stream : call.streams) {
@@ -116,7 +116,7 @@ nb::tuple abstract_keys(const ConstructorCall& call) {
   return nb::tuple(keys);
 }
 
-// The nnx.Rngs of a constructor from the keys of its streams, or invalid if it takes none.
+// The nnx.Rngs for a constructor, with these keys; an invalid object if it takes none.
 nb::object rngs_from(const ConstructorCall& call, const nb::args& keys) {
   if (!call.takes_rngs) return {};
   nb::dict streams;
@@ -129,18 +129,18 @@ nb::object rngs_from(const ConstructorCall& call, const nb::args& keys) {
 
 }  // namespace
 
-// Takes the module apart: the template stays, the values of its traced leaves are returned.
 nb::tuple ConstructionPlan::capture(nb::handle module, const ConstructorCall& call,
                                     const graph::GuardRecorder& recorder) {
-  Given given;
+  GivenObjects given;
   given.add(call.args);
   given.add(call.kwargs);
-  // What was there before the constructor ran is not its own, and is compared.
+  // Modules of the plan may share an object that existed before the constructor ran: a guard
+  // compares it.
   const auto may_share = [&](nb::handle owner, nb::handle name, nb::handle value) {
-    return recorder.has_seen(value) ||
+    return recorder.is_guarded(value) ||
            (owner.is_valid() && is_inner_linen_module(owner, name, value));
   };
-  Dissolved captured;
+  DissolvedCapture captured;
   template_ = graph::Template::capture(module, given.objects(), may_share, captured);
   nb::list outputs;
   for (size_t i = 0; i < captured.values.size(); ++i) {
@@ -155,11 +155,10 @@ nb::tuple ConstructionPlan::capture(nb::handle module, const ConstructorCall& ca
   return nb::tuple(outputs);
 }
 
-// What can be told of the slots once the program is known.
 void ConstructionPlan::complete() {
-  prepare_hidden_values();
+  prepare_closure_values();
   for (const graph::Slot& slot : template_.slots()) {
-    const bool is_state = slot.type.is_valid() && !slot.is_hidden;
+    const bool is_state = slot.type.is_valid() && !slot.is_in_closure;
     collections_.push_back(is_state ? upstream::collection_of(slot.type) : nb::object());
   }
   layout_ = std::make_unique<const VariableLayout>(template_.slots(), collections_);
@@ -171,18 +170,18 @@ void ConstructionPlan::complete() {
 ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   std::unique_ptr<ConstructionPlan> plan(new ConstructionPlan());
   std::string reason;
-  graph::Dependences dependences;
+  graph::Dependencies dependencies;
   graph::GuardRecorder recorder;
   add_roots(call, recorder);
-  const OneRun one_run;
-  const auto trace = [&, awaited = one_run.awaited](const nb::args& keys) -> nb::object {
-    if (!std::exchange(*awaited, false)) {
-      throw InternalError("a trace of a constructor that was run before, or is over");
+  const SingleTrace single_trace;
+  const auto trace = [&, is_pending = single_trace.is_pending](const nb::args& keys) -> nb::object {
+    if (!std::exchange(*is_pending, false)) {
+      throw InternalError("the trace of a constructor was run again");
     }
     const nb::object rngs = rngs_from(call, keys);
     recorder.start();
     const nb::object module = construct(call, rngs);
-    dependences = recorder.finish();
+    dependencies = recorder.finish();
     try {
       return plan->capture(module, call, recorder);
     } catch (const graph::Refusal& refusal) {
@@ -192,8 +191,8 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   };
   const ContextQueries queries;
   try {
-    // What Qwix does to an operation of the constructor depends on where that stands: it asks
-    // for the current module, and must not find one further out instead.
+    // Qwix asks for the current Linen module to decide what it does to an operation of the
+    // constructor. It would find an enclosing one here, so it finds an object with which it fails.
     const upstream::NoLinenModule outside(call.interceptors.is_valid() ? nb::object(nb::bool_(true))
                                                                        : nb::none());
     plan->program_ = upstream::trace_program(nb::cpp_function(trace), abstract_keys(call));
@@ -205,33 +204,33 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   if (reason.empty() && queries.asked()) reason = "a constructor that asks about Linen's context";
   if (!reason.empty()) return {nullptr, {nullptr, reason, false}};
   plan->complete();
-  return {std::move(plan), std::move(dependences)};
+  return {std::move(plan), std::move(dependencies)};
 }
 
-void ConstructionPlan::prepare_hidden_values() {
+void ConstructionPlan::prepare_closure_values() {
   const auto& slots = template_.slots();
   std::vector<bool> needed(first_output_.back(), false);
   bool any = false;
   for (size_t i = 0; i < slots.size(); ++i) {
-    if (!slots[i].is_hidden || slots[i].constant.is_valid()) continue;
+    if (!slots[i].is_in_closure || slots[i].constant.is_valid()) continue;
     for (size_t output = first_output_[i]; output < first_output_[i + 1]; ++output)
       needed[output] = any = true;
   }
   if (!any) return;
-  hidden_ = part_in_steps(needed);
+  closure_part_ = uncompiled_part(needed);
 }
 
-// Operation by operation in the present trace, as the constructor would do it: whoever
-// calls the closure gets the same bits.
-void ConstructionPlan::add_hidden_values(const std::vector<nb::object>& keys,
-                                         std::vector<nb::object>& values) const {
-  if (!hidden_) return;
+// The values are computed operation by operation in the current trace, so that they have the same
+// bits as those that the constructor would give to the closures.
+void ConstructionPlan::add_closure_values(const std::vector<nb::object>& keys,
+                                          std::vector<nb::object>& values) const {
+  if (!closure_part_) return;
   const auto& slots = template_.slots();
   const std::vector<nb::object> outputs =
-      upstream::evaluate(hidden_->function, select(keys, hidden_->used_keys));
+      upstream::evaluate(closure_part_->function, select(keys, closure_part_->used_keys));
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
-    if (slots[i].is_hidden && !slots[i].constant.is_valid())
+    if (slots[i].is_in_closure && !slots[i].constant.is_valid())
       values[i] = value_from(outputs, next, i);
   }
 }
@@ -244,7 +243,7 @@ nb::object ConstructionPlan::value_from(const std::vector<nb::object>& outputs, 
   return trees_[slot].attr("unflatten")(leaves);
 }
 
-ConstructionPlan::Part ConstructionPlan::part_in_steps(const std::vector<bool>& needed) const {
+ConstructionPlan::Part ConstructionPlan::uncompiled_part(const std::vector<bool>& needed) const {
   upstream::Pruned pruned = upstream::prune(program_, needed);
   return {upstream::as_function(pruned.program), std::move(pruned.used_inputs), {}};
 }
@@ -260,12 +259,12 @@ std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
   for (const bool used : part.used_keys) uses_keys = uses_keys || used;
   const nb::object function = upstream::as_function(pruned.program);
   if (!uses_keys) {
-    part.constants = upstream::evaluate_now(function);
+    part.constants = upstream::evaluate_concretely(function);
   } else {
-    part.function = upstream::compiled(function);
+    part.function = upstream::jitted(function);
   }
-  // What it held dies when the table is whole again: other threads may run meanwhile.
-  const auto dying = parts_.size() < kMostParts ? decltype(parts_)() : std::exchange(parts_, {});
+  // Forgotten parts die after the new one is inserted, since other threads may run meanwhile.
+  const auto dying = parts_.size() < kMaxParts ? decltype(parts_)() : std::exchange(parts_, {});
   const auto made = std::make_shared<const Part>(std::move(part));
   parts_.insert_or_assign(needed, made);
   return made;
@@ -277,7 +276,8 @@ std::vector<nb::object> ConstructionPlan::draw_keys(const ConstructorCall& call,
   for (const Stream& stream : call.streams) {
     if (!stream.key_type.is_valid()) continue;
     const size_t input = keys.size();
-    const bool used = part.used_keys.at(input) || (hidden_ && hidden_->used_keys.at(input));
+    const bool used =
+        part.used_keys.at(input) || (closure_part_ && closure_part_->used_keys.at(input));
     if (!used) upstream::skip_key(scope, stream.name);
     keys.push_back(used ? upstream::draw_key(scope, stream.name) : nb::object());
   }
@@ -286,17 +286,17 @@ std::vector<nb::object> ConstructionPlan::draw_keys(const ConstructorCall& call,
 
 ConstructionPlan::Made ConstructionPlan::instantiate(const ConstructorCall& call, nb::handle scope,
                                                      nb::handle variables) const {
-  std::vector<nb::object> values(template_.slots().size());
-  if (!layout_->take(variables, values)) return {};
-  std::vector<graph::Path> missing;
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (!values[i].is_valid()) {
-      if (is_parameter(i)) missing.push_back(template_.slots()[i].path);
-    } else if (!has_structure_of(i, values[i])) {
+  std::optional<std::vector<nb::object>> values = layout_->take(variables);
+  if (!values) return {};
+  Taken taken{*std::move(values), {}};
+  for (size_t i = 0; i < taken.values.size(); ++i) {
+    if (!taken.values[i].is_valid()) {
+      if (is_parameter(i)) taken.missing.push_back(template_.slots()[i].path);
+    } else if (!has_structure_of(i, taken.values[i])) {
       return {};
     }
   }
-  return finish(call, scope, values, std::move(missing), false);
+  return finish(call, scope, std::move(taken), false);
 }
 
 bool ConstructionPlan::is_parameter(size_t slot) const {
@@ -315,26 +315,23 @@ bool ConstructionPlan::has_structure_of(size_t slot, nb::handle value) const {
 ConstructionPlan::Made ConstructionPlan::instantiate(const ConstructorCall& call, nb::handle scope,
                                                      graph::StateTree& given, bool in_steps) const {
   const auto& slots = template_.slots();
-  std::vector<nb::object> values;
-  values.reserve(slots.size());
-  std::vector<graph::Path> missing;
+  Taken taken;
+  taken.values.reserve(slots.size());
   for (size_t i = 0; i < slots.size(); ++i) {
-    TakenLeaf taken;
-    if (!slots[i].is_hidden) {
-      taken = take_leaf(given, slots[i].path, collections_[i],
-                        [&](nb::handle value) { return has_structure_of(i, value); });
+    TakenLeaf leaf;
+    if (!slots[i].is_in_closure) {
+      leaf = take_leaf(given, slots[i].path, collections_[i],
+                       [&](nb::handle value) { return has_structure_of(i, value); });
     }
-    if (!taken.is_given && is_parameter(i)) missing.push_back(slots[i].path);
-    values.push_back(std::move(taken.value));
+    if (!leaf.is_given && is_parameter(i)) taken.missing.push_back(slots[i].path);
+    taken.values.push_back(std::move(leaf.value));
   }
-  return finish(call, scope, values, std::move(missing), in_steps);
+  return finish(call, scope, std::move(taken), in_steps);
 }
 
-// Fills in the values that nobody gave, and makes the module.
 ConstructionPlan::Made ConstructionPlan::finish(const ConstructorCall& call, nb::handle scope,
-                                                std::vector<nb::object>& values,
-                                                std::vector<graph::Path> missing,
-                                                bool in_steps) const {
+                                                Taken taken, bool in_steps) const {
+  std::vector<nb::object>& values = taken.values;
   const auto& slots = template_.slots();
   std::vector<bool> needed(is_exact_.size(), false);
   for (size_t i = 0; i < slots.size(); ++i) {
@@ -344,16 +341,16 @@ ConstructionPlan::Made ConstructionPlan::finish(const ConstructorCall& call, nb:
           slots[i].is_shared ? slots[i].constant : upstream::copied_value(slots[i].constant);
       continue;
     }
-    if (slots[i].is_hidden) continue;
+    if (slots[i].is_in_closure) continue;
     for (size_t output = first_output_[i]; output < first_output_[i + 1]; ++output) {
       if (!is_exact_[output] && !in_steps) return {};
       needed[output] = true;
     }
   }
   const std::shared_ptr<const Part> part =
-      in_steps ? std::make_shared<const Part>(part_in_steps(needed)) : part_for(needed);
+      in_steps ? std::make_shared<const Part>(uncompiled_part(needed)) : part_for(needed);
   const std::vector<nb::object> keys = draw_keys(call, scope, *part);
-  add_hidden_values(keys, values);
+  add_closure_values(keys, values);
   const std::vector<nb::object> outputs =
       part->constants ? *part->constants
                       : upstream::evaluate(part->function, select(keys, part->used_keys));
@@ -361,7 +358,7 @@ ConstructionPlan::Made ConstructionPlan::finish(const ConstructorCall& call, nb:
   for (size_t i = 0; i < slots.size(); ++i) {
     if (!values[i].is_valid()) values[i] = value_from(outputs, next, i);
   }
-  return {template_.instantiate(values), std::move(missing)};
+  return {template_.instantiate(values), std::move(taken.missing)};
 }
 
 }  // namespace nnx_wrappers::bridge

@@ -1,5 +1,5 @@
-// The constructor of a ToLinen, run once, abstractly: the module graph without
-// values, and the program that computes the values that a caller may leave out.
+// Construction plans. A plan is made by tracing the constructor of a ToLinen once. It has the
+// module graph without values, and the program that computes values that the caller does not give.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -19,81 +19,87 @@ namespace nnx_wrappers::bridge {
 
 class ConstructionPlan {
  public:
-  // What a run of the constructor gave.
   struct Built {
-    // Null if there can be none: the constructor needs concrete values, has effects, holds tracers
-    // of an outer trace, keeps static attributes of unknown mutable types, or asks where it stands
-    // in Linen.
+    // Null if there can be no plan: the constructor needs concrete values, has effects, uses values
+    // of an outer trace, keeps static attributes of unknown mutable types, or asks about Linen's
+    // context.
     std::unique_ptr<ConstructionPlan> plan;
-    // What the plan holds for. Without guards it is that of one call: what the constructor read may
-    // be another the next time.
-    graph::Dependences dependences;
+    // The guards of the plan. If there are none, it must be used for this one call only.
+    graph::Dependencies dependencies;
   };
 
   // Traces the constructor. A BaseException that is no Exception passes through.
   static Built build(const ConstructorCall& call);
 
-  // What `instantiate` makes.
   struct Made {
-    nanobind::object module;           // invalid: see there
-    std::vector<graph::Path> missing;  // parameters that nobody gave
+    nanobind::object module;           // invalid if the plan cannot make one
+    std::vector<graph::Path> missing;  // parameters that were not given
   };
 
-  // A module in the present trace. Values come from the variables of the scope, else
-  // from the program. Keys are drawn from `scope` only if the program needs them; its
-  // counters advance in any case. No module, with nothing drawn, if the
-  // variables are not just what the module has, collection by collection.
+  // Makes a module of the current trace. Its values are the variables of the scope; those that are
+  // missing the program computes. Keys are drawn from `scope` only if the program needs them, but
+  // the counters of all streams advance. Makes no module, and draws no key, unless each collection
+  // that was given has exactly the paths that the module has in it.
   Made instantiate(const ConstructorCall& call, nanobind::handle scope,
                    nanobind::handle variables) const;
 
-  // The same for any variables: what is taken from `given` is marked as used there. No
-  // module, with nothing drawn, if the program would have to compute floating-point values: XLA may
-  // fuse them otherwise than the constructor's own steps, and then the last bits differ. With
-  // `in_steps` they are computed as the constructor does it, operation by operation.
+  // The same for all variables; those that it takes are marked as used in `given`. Makes no module,
+  // and draws no key, if the program had to compute floating-point values: XLA may fuse its
+  // operations, and then the last bits could differ from those of the constructor. With `in_steps`
+  // the program is run operation by operation, as the constructor runs.
   Made instantiate(const ConstructorCall& call, nanobind::handle scope, graph::StateTree& given,
                    bool in_steps) const;
 
  private:
-  // A part of the program: the outputs that one set of missing values needs.
+  // The part of the program that computes one set of missing values.
   struct Part {
-    nanobind::object function;  // keys -> outputs
+    nanobind::object function;  // from keys to outputs
     std::vector<bool> used_keys;
-    std::optional<std::vector<nanobind::object>> constants;  // if it depends on no key
+    std::optional<std::vector<nanobind::object>> constants;  // the outputs, if it uses no key
+  };
+
+  // The values that a caller has given for the slots.
+  struct Taken {
+    std::vector<nanobind::object> values;  // invalid for slots without a value
+    std::vector<graph::Path> missing;      // parameters that were not given
   };
 
   ConstructionPlan() = default;
+  // Captures the template of the module, and returns the values of its traced slots.
   nanobind::tuple capture(nanobind::handle module, const ConstructorCall& call,
                           const graph::GuardRecorder& recorder);
+  // Derives from template and program what is needed for every module.
   void complete();
-  Made finish(const ConstructorCall& call, nanobind::handle scope,
-              std::vector<nanobind::object>& values, std::vector<graph::Path> missing,
+  // Computes the missing values and makes the module.
+  Made finish(const ConstructorCall& call, nanobind::handle scope, Taken taken,
               bool in_steps) const;
   bool is_parameter(size_t slot) const;
-  // Whether a list or tuple is of the structure that the slot's value has; true for other values.
+  // True unless the value is a list or tuple of another structure than the slot's value.
   bool has_structure_of(size_t slot, nanobind::handle value) const;
-  void prepare_hidden_values();
-  void add_hidden_values(const std::vector<nanobind::object>& keys,
-                         std::vector<nanobind::object>& values) const;
-  // The value of a slot from outputs of the program, of which it takes its own.
+  void prepare_closure_values();
+  void add_closure_values(const std::vector<nanobind::object>& keys,
+                          std::vector<nanobind::object>& values) const;
+  // The value of a slot from the outputs of the program, from `next` on, which it advances.
   nanobind::object value_from(const std::vector<nanobind::object>& outputs, size_t& next,
                               size_t slot) const;
   std::shared_ptr<const Part> part_for(const std::vector<bool>& needed) const;
-  Part part_in_steps(const std::vector<bool>& needed) const;
-  // One key for each input of the program that the part or the hidden values use; the other
-  // streams' counters advance.
+  Part uncompiled_part(const std::vector<bool>& needed) const;
+  // A key for each input of the program that the part or the closures use. Of all other streams
+  // the counters advance.
   std::vector<nanobind::object> draw_keys(const ConstructorCall& call, nanobind::handle scope,
                                           const Part& part) const;
 
   graph::Template template_;
-  std::vector<nanobind::object> collections_;  // of each slot; invalid for a bare leaf
+  std::vector<nanobind::object> collections_;  // of each slot; invalid if it has none
   std::unique_ptr<const VariableLayout> layout_;
-  std::vector<nanobind::object> trees_;  // of each traced slot's value
-  std::vector<size_t> first_output_;     // of each slot, and where they end
-  nanobind::object program_;             // ClosedJaxpr
-  std::vector<bool> is_exact_;           // of each output: integers and keys
-  std::optional<Part> hidden_;           // what closures hold, if they hold any
-  // Few: which collections a caller leaves out. Forgotten when there are too many.
-  static constexpr size_t kMostParts = 64;
+  std::vector<nanobind::object> trees_;  // the pytree structure of each traced slot
+  std::vector<size_t> first_output_;     // of each slot; the last entry is the number of outputs
+  nanobind::object program_;             // a ClosedJaxpr
+  std::vector<bool> is_exact_;           // true for outputs that are integers or keys
+  std::optional<Part> closure_part_;     // what closures hold, if they hold any
+  // By the outputs that are needed. There are few, one for each set of collections that callers
+  // leave out; if there are too many, all are forgotten.
+  static constexpr size_t kMaxParts = 64;
   mutable std::map<std::vector<bool>, std::shared_ptr<const Part>> parts_;
 };
 

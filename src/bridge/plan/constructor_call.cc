@@ -29,7 +29,7 @@ void check_optional_function(nb::handle value, const char* field, const char* re
         remedy);
 }
 
-// What Linen, whose dataclasses take anything, leaves to the first use.
+// Checks the fields at the call, since Linen's dataclasses accept any value.
 void check_fields(nb::handle args, const ConstructorCall& call, nb::handle metadata_fn) {
   const bool is_iterable = PySequence_Check(args.ptr()) != 0 || nb::hasattr(args, "__iter__");
   check(is_iterable, "args", "a sequence", args,
@@ -54,7 +54,7 @@ ConstructorCall read_constructor_call(nb::handle to_linen, nb::handle scope, boo
   check_fields(args, call, py::get(to_linen, n.metadata_fn));
   call.args = nb::tuple(args);
   call.name = py::get(to_linen, n.name);
-  call.takes_rngs = !nb::cast<bool>(nb::bool_(py::get(to_linen, n.skip_rng)));
+  call.takes_rngs = !py::truthy(py::get(to_linen, n.skip_rng));
   if (!call.takes_rngs) return call;
   bool has_default = false;
   for (const nb::object& name : py::elements(upstream::undrawn_rngs(scope))) {
@@ -84,7 +84,7 @@ nb::object construct(const ConstructorCall& call, const nb::object& rngs) {
 
 namespace {
 
-// Without what the wrapper gives in its place.
+// The keyword arguments without `rngs` if the wrapper replaces them.
 nb::object given_keywords(const ConstructorCall& call) {
   if (!call.takes_rngs || !py::contains(call.kwargs, upstream::names().rngs)) return call.kwargs;
   nb::dict others = py::to_dict(call.kwargs);
@@ -92,12 +92,12 @@ nb::object given_keywords(const ConstructorCall& call) {
   return others;
 }
 
-// The names of the positional parameters of the constructor, as far as they are easily known.
+// The names of the positional parameters of a constructor that is written in Python.
 std::vector<std::string> parameter_names(nb::handle nnx_class) {
   std::vector<std::string> names;
   if (!py::is_class(nnx_class)) return names;
-  const nb::handle init = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(nnx_class.ptr()),
-                                         upstream::names().init_dunder.ptr());
+  const nb::handle init =
+      _PyType_Lookup(py::as_type(nnx_class), upstream::names().init_dunder.ptr());
   if (!init.is_valid() || PyFunction_Check(init.ptr()) == 0) return names;
   const nb::object code = py::get(init, upstream::names().code_dunder);
   const auto count = nb::cast<size_t>(code.attr("co_argcount"));
@@ -111,9 +111,10 @@ std::vector<std::string> parameter_names(nb::handle nnx_class) {
 
 }  // namespace
 
-nb::object key_of(const ConstructorCall& call, std::string& reason) {
+CallKey key_of(const ConstructorCall& call) {
   const upstream::Facade& f = upstream::facade();
   nb::list key;
+  std::string reason;
   const auto add = [&](nb::handle value, const char* what) {
     nb::object part = graph::static_key(value, graph::Unknown::kByIdentity);
     if (!part.is_valid()) {
@@ -127,9 +128,9 @@ nb::object key_of(const ConstructorCall& call, std::string& reason) {
       !add(given_keywords(call), "keyword arguments") ||
       !add(call.augment_fn, "an augment function") ||
       !add(f.logical_axis_rules(), "logical axis rules")) {
-    return {};
+    return {{}, reason};
   }
-  // An augment function may do something else for each name.
+  // Only the augment function is given the name of the module.
   if (!call.augment_fn.is_none()) key.append(call.name);
   key.append(nb::bool_(call.takes_rngs));
   for (const Stream& stream : call.streams) {
@@ -140,7 +141,7 @@ nb::object key_of(const ConstructorCall& call, std::string& reason) {
   if (call.interceptors.is_valid()) key.append(upstream::interceptor_ids(call.interceptors));
   key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));
   key.append(upstream::creation_settings());
-  return nb::tuple(key);
+  return {nb::tuple(key), ""};
 }
 
 void add_roots(const ConstructorCall& call, graph::GuardRecorder& recorder) {

@@ -1,4 +1,4 @@
-// Everything that a ToLinen's constructor call depends on, read once a call.
+// The constructor call of a ToLinen, and the key of everything that it depends on.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -10,11 +10,11 @@
 
 namespace nnx_wrappers::bridge {
 
-// One RNG stream that the constructor is given.
+// An RNG stream that the constructor is given: it has a key or a seed.
 struct Stream {
   nanobind::object name;
   nanobind::object key_type;  // (shape, dtype) of the key; invalid for a seed
-  nanobind::object seed;      // the integer seed of an added 'default' stream
+  nanobind::object seed;      // the integer that stands for a missing 'default' stream
 };
 
 struct ConstructorCall {
@@ -25,25 +25,27 @@ struct ConstructorCall {
   nanobind::object name;
   bool takes_rngs = false;
   std::vector<Stream> streams;
-  nanobind::object interceptors;  // of Qwix, in this thread; invalid if there are none
+  nanobind::object interceptors;  // upstream::qwix_interceptors
 };
 
-// Reads the fields of a ToLinen and the streams of its scope; draws no key.
+// Reads the fields of a ToLinen and the streams of its scope. Draws no key.
 ConstructorCall read_constructor_call(nanobind::handle to_linen, nanobind::handle scope,
                                       bool initializing);
 
-// Runs the constructor and the augment function. `rngs` is an nnx.Rngs, or invalid
-// if the class takes none.
+// Runs the constructor and the augment function. `rngs` is an nnx.Rngs, or invalid if the class
+// takes none.
 nanobind::object construct(const ConstructorCall& call, const nanobind::object& rngs);
 
-// The key under which what was learnt of this call may be used again, while what the
-// constructor depends on besides is as it was (`add_roots`): equal keys mean equal arguments,
-// streams, JAX's trace context and Flax's configuration. An invalid object if there is none;
-// `reason` says why.
-nanobind::object key_of(const ConstructorCall& call, std::string& reason);
+// The key of a constructor call. Calls with equal keys have equal arguments, streams, trace
+// contexts of JAX and configurations of Flax. Whatever else the constructor depends on is compared
+// by guards.
+struct CallKey {
+  nanobind::object key;  // invalid if the call has none
+  std::string reason;    // why it has none
+};
+CallKey key_of(const ConstructorCall& call);
 
-// Tells a recording what the constructor is given that the key knows by identity alone, and so
-// has to be compared.
+// Adds to a recording the objects that the key has by identity: guards compare their contents.
 void add_roots(const ConstructorCall& call, graph::GuardRecorder& recorder);
 
 }  // namespace nnx_wrappers::bridge

@@ -4,14 +4,14 @@ namespace nnx_wrappers::bridge {
 
 namespace {
 
-thread_local unsigned long questions = 0;
+thread_local unsigned long query_count = 0;
 
 }  // namespace
 
-ContextQueries::ContextQueries() : before_(questions) {}
+ContextQueries::ContextQueries() : count_before_(query_count) {}
 
-bool ContextQueries::asked() const { return questions != before_; }
+bool ContextQueries::asked() const { return query_count != count_before_; }
 
-void ContextQueries::note() { ++questions; }
+void ContextQueries::note() { ++query_count; }
 
 }  // namespace nnx_wrappers::bridge

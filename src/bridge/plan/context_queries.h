@@ -1,21 +1,21 @@
-// Whether a constructor asked where it stands in Linen while it was being planned:
-// what it does may then depend on the answer, which a plan could not.
+// Finds out whether a constructor asks about Linen's context. What it does may depend on the
+// answer, so then it has no plan.
 #pragma once
 
 namespace nnx_wrappers::bridge {
 
-// Tells what this thread asked since it was made.
+// Tells whether this thread has asked since the object was made.
 class ContextQueries {
  public:
   ContextQueries();
 
   bool asked() const;
 
-  // Called by the functions that answer.
+  // Notes a query; called by the functions that answer it.
   static void note();
 
  private:
-  unsigned long before_;
+  unsigned long count_before_;
 };
 
 }  // namespace nnx_wrappers::bridge

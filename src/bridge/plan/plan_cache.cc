@@ -27,6 +27,7 @@ nb::dict counts() {
   return counts;
 }
 
+// NOLINTNEXTLINE(cert-err58-cpp): runs no Python, and throws only where there is no memory
 const py::CacheRegistration kRegistration({"plans", counts, [] { PlanCache::get().clear(); }});
 
 }  // namespace
@@ -42,7 +43,7 @@ PlanCache::PlanCache() {
 }
 
 PlanCache::Found PlanCache::find(nb::handle key) {
-  const nb::dict ids = ids_;  // held: a look-up may clear the cache
+  const nb::dict ids = ids_;  // owned, since a look-up may clear the cache
   const nb::object id = py::dict_get(ids, key);
   const auto known = id.is_valid() ? entries_.find(nb::cast<size_t>(id)) : entries_.end();
   if (known == entries_.end()) {
@@ -51,10 +52,9 @@ PlanCache::Found PlanCache::find(nb::handle key) {
   }
   Entry& entry = known->second;
   Found found;
-  std::string changed;
   for (size_t i = 0; i < entry.plans.size(); ++i) {
-    if (!entry.plans[i].guards->holds(changed)) {
-      if (found.changed.empty()) found.changed = changed;
+    if (const auto change = entry.plans[i].guards->first_change()) {
+      if (found.changed.empty()) found.changed = *change;
       continue;
     }
     std::rotate(entry.plans.begin(), entry.plans.begin() + static_cast<std::ptrdiff_t>(i),
@@ -68,8 +68,8 @@ PlanCache::Found PlanCache::find(nb::handle key) {
   return found;
 }
 
-PlanCache::Entry* PlanCache::entry(nb::handle key, nb::handle interceptors) {
-  if (entries_.size() >= kLargest) clear();
+PlanCache::Entry* PlanCache::entry_for(nb::handle key, nb::handle interceptors) {
+  if (entries_.size() >= kMaxEntries) clear();
   const nb::dict ids = ids_;
   const nb::object known = py::dict_get(ids, key);
   if (known.is_valid()) {
@@ -78,30 +78,28 @@ PlanCache::Entry* PlanCache::entry(nb::handle key, nb::handle interceptors) {
   }
   const size_t id = next_id_++;
   ids[key] = id;
-  if (!ids.is(ids_)) return nullptr;  // cleared meanwhile: nothing would lead to it
+  if (!ids.is(ids_)) return nullptr;  // the cache was cleared meanwhile, so the id is in no dict
   Entry& made = entries_[id];
   made.interceptors = nb::borrow(interceptors);
   return &made;
 }
 
-std::string PlanCache::add(nb::handle key, std::shared_ptr<const ConstructionPlan> plan,
-                           std::shared_ptr<const graph::GuardSet> guards,
-                           const std::string& changed, nb::handle interceptors) {
-  Entry* entry = this->entry(key, interceptors);
+std::string PlanCache::add(nb::handle key, NewPlan made, nb::handle interceptors) {
+  Entry* entry = entry_for(key, interceptors);
   if (entry == nullptr) return "";
-  // What is taken out dies at the end, when the table is whole: its destructor may call us.
+  // Plans that are removed die at the end, since their destructors may call this library.
   std::vector<Guarded> dying;
-  if (!changed.empty()) {
-    ++rebuilt_[changed];
+  if (!made.changed.empty()) {
+    ++rebuilt_[made.changed];
     ++entry->rebuilt;
-    if (entry->rebuilt > kMostRebuilt && entry->rebuilt > entry->hits) {
-      entry->reason = changed + " changes from call to call";
+    if (entry->rebuilt > kMaxRebuilt && entry->rebuilt > entry->hits) {
+      entry->reason = made.changed + " changes from call to call";
       dying = std::exchange(entry->plans, {});
       return entry->reason;
     }
   }
-  entry->plans.insert(entry->plans.begin(), {std::move(plan), std::move(guards)});
-  while (entry->plans.size() > kMostPlans) {
+  entry->plans.insert(entry->plans.begin(), {std::move(made.plan), std::move(made.guards)});
+  while (entry->plans.size() > kMaxPlans) {
     dying.push_back(std::move(entry->plans.back()));
     entry->plans.pop_back();
   }
@@ -110,9 +108,9 @@ std::string PlanCache::add(nb::handle key, std::shared_ptr<const ConstructionPla
 
 void PlanCache::add_reason(nb::handle key, const std::string& reason, bool may_be_retried,
                            nb::handle interceptors) {
-  Entry* entry = this->entry(key, interceptors);
+  Entry* entry = entry_for(key, interceptors);
   if (entry == nullptr || !entry->plans.empty()) return;
-  if (!may_be_retried || ++entry->attempts >= kMostAttempts) entry->reason = reason;
+  if (!may_be_retried || ++entry->attempts >= kMaxAttempts) entry->reason = reason;
 }
 
 std::map<std::string, size_t> PlanCache::not_planned() const {

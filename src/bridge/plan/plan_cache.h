@@ -1,5 +1,5 @@
-// Construction plans by the key of the constructor call, and the guards that say whether they still
-// hold.
+// The cache of construction plans, by the key of the constructor call. Guards tell whether a plan
+// still holds.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -17,37 +17,43 @@ namespace nnx_wrappers::bridge {
 
 class ConstructionPlan;
 
-// Bounded: when full it forgets everything, since a program that runs has few constructor calls,
-// and those of one that makes new ones for ever are worth nothing. Needs the GIL.
+// A full cache forgets everything: a program has few different constructor calls, or makes new ones
+// for ever, whose plans are never used again. Needs the GIL.
 class PlanCache {
  public:
-  // That of this process; it lives as long as the interpreter.
+  // The cache of this process, which lives as long as the interpreter.
   static PlanCache& get();
 
-  // Whether plans are made and used: unless NNX_WRAPPERS_PLANS is 0, or use_plans(false) said so.
+  // Whether plans are made and used: not if the environment variable NNX_WRAPPERS_PLANS is 0, or
+  // after use_plans(false).
   bool is_enabled() const { return is_enabled_; }
   void enable(bool enabled) { is_enabled_ = enabled; }
 
-  // The answer to a look-up.
+  // The result of a look-up.
   struct Found {
-    std::shared_ptr<const ConstructionPlan> plan;  // whose guards hold; null: see the reason
-    std::string reason;   // why the call is not planned; empty if a plan is to be made
-    std::string changed;  // what the plans that there are do not hold for any more
+    std::shared_ptr<const ConstructionPlan> plan;  // a plan whose guards hold, or null
+    std::string reason;   // why the call is not planned; empty if a plan should be made
+    std::string changed;  // the first change since a plan of this call was made
   };
 
-  // Runs user code (`__hash__`, `__eq__` of a metaclass), which may clear the cache meanwhile.
-  // Comparing guards runs none.
+  // Looks a plan up and compares its guards. Runs user code (`__hash__`, `__eq__` of a metaclass),
+  // which may clear the cache meanwhile.
   Found find(nanobind::handle key);
 
-  // Adds a plan beside those that there are for other states of what it depends on; `changed` from
-  // the look-up. `interceptors` stay alive, so that the ids in the key stay theirs. Returns the
-  // reason if the call is not planned any more, since its plans never hold for long.
-  std::string add(nanobind::handle key, std::shared_ptr<const ConstructionPlan> plan,
-                  std::shared_ptr<const graph::GuardSet> guards, const std::string& changed,
-                  nanobind::handle interceptors);
+  // A plan for one state of what the constructor depends on.
+  struct NewPlan {
+    std::shared_ptr<const ConstructionPlan> plan;
+    std::shared_ptr<const graph::GuardSet> guards;
+    std::string changed;  // from Found
+  };
 
-  // Notes that a constructor call has no plan. After a few times without success it is not tried
-  // again, unless `may_be_retried` says that the call itself is not to blame.
+  // Adds a plan to those of this key. Owns the `interceptors`, whose ids are in the key, so that no
+  // others get these ids. Returns the reason if the call is no longer planned, since its plans have
+  // never held for long.
+  std::string add(nanobind::handle key, NewPlan made, nanobind::handle interceptors);
+
+  // Notes that no plan could be made. The call is not planned from then on; if `may_be_retried`,
+  // only after a few attempts.
   void add_reason(nanobind::handle key, const std::string& reason, bool may_be_retried,
                   nanobind::handle interceptors);
 
@@ -56,10 +62,10 @@ class PlanCache {
 
   void clear();
 
-  // How many constructor calls there are no plans for, by reason.
+  // The number of constructor calls that are not planned, by reason.
   std::map<std::string, size_t> not_planned() const;
 
-  // How many plans were made anew, by what had changed.
+  // The number of plans that were made anew, by what had changed.
   const std::map<std::string, size_t>& rebuilt() const { return rebuilt_; }
 
   size_t size() const;
@@ -74,23 +80,24 @@ class PlanCache {
   struct Entry {
     std::vector<Guarded> plans;  // the last used one first
     std::string reason;
-    size_t attempts = 0;  // without a plan
+    size_t attempts = 0;  // that failed
     size_t hits = 0;
     size_t rebuilt = 0;
     nanobind::object interceptors;
   };
 
-  static constexpr size_t kLargest = 512;
-  static constexpr size_t kMostPlans = 8;     // of one call
-  static constexpr size_t kMostAttempts = 3;  // to plan what changes while it runs
-  static constexpr size_t kMostRebuilt = 8;   // without as many hits
+  static constexpr size_t kMaxEntries = 512;
+  static constexpr size_t kMaxPlans = 8;     // of one key
+  static constexpr size_t kMaxAttempts = 3;  // of one key, if they may be retried
+  static constexpr size_t kMaxRebuilt = 8;   // of one key, if there were not as many hits
 
   PlanCache();
 
-  Entry* entry(nanobind::handle key, nanobind::handle interceptors);
+  // The entry of a key, made if it is missing; null if the look-up has cleared the cache.
+  Entry* entry_for(nanobind::handle key, nanobind::handle interceptors);
 
   bool is_enabled_;
-  nanobind::dict ids_;  // key -> id of its entry
+  nanobind::dict ids_;  // the ids of entries by key
   std::unordered_map<size_t, Entry> entries_;
   size_t next_id_ = 0;  // no id is used twice
   std::map<std::string, size_t> unkeyable_;

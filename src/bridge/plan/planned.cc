@@ -14,28 +14,27 @@ namespace nb = nanobind;
 
 namespace {
 
-// Makes a plan, and keeps it if that can be.
+// Makes a plan, and puts it into the cache if it may be used again.
 Planned new_plan(const ConstructorCall& call, nb::handle key, const std::string& changed,
                  UsageOfCall& usage) {
   PlanCache& plans = PlanCache::get();
   ConstructionPlan::Built built = ConstructionPlan::build(call);
   const std::shared_ptr<const ConstructionPlan> plan = std::move(built.plan);
-  graph::Dependences& needs = built.dependences;
-  if (needs.guards != nullptr) {
-    std::string unused;
-    const nb::object key_after = key_of(call, unused);
+  graph::Dependencies& dependencies = built.dependencies;
+  if (dependencies.guards != nullptr) {
+    const nb::object key_after = key_of(call).key;
     if (!key_after.is_valid() || !key_after.equal(key)) {
-      needs = {nullptr, "arguments that the constructor changes", false};
+      dependencies = {nullptr, "arguments that the constructor changes", false};
     }
   }
-  std::string reason = needs.reason;
-  if (needs.guards == nullptr) {
-    plans.add_reason(key, reason, needs.may_be_retried, call.interceptors);
+  std::string reason = dependencies.reason;
+  if (dependencies.guards == nullptr) {
+    plans.add_reason(key, reason, dependencies.may_be_retried, call.interceptors);
   } else {
-    reason = plans.add(key, plan, needs.guards, changed, call.interceptors);
+    reason = plans.add(key, {plan, dependencies.guards, changed}, call.interceptors);
   }
   reason.empty() ? usage.plan_built(changed) : usage.not_planned(reason);
-  if (needs.has_seen_the_trace) return {};  // the constructor has to run outside of one
+  if (dependencies.observed_tracing) return {};  // the constructor has to run outside of a trace
   return {plan, !reason.empty()};
 }
 
@@ -47,22 +46,24 @@ Planned plan_for(const ConstructorCall& call, UsageOfCall& usage) {
     usage.not_planned("plans are switched off");
     return {};
   }
-  if (py::CallRecorder::is_recording()) {  // what this one reads, the outer one depends on
+  // The outer constructor depends on what this one reads, so this one has to run.
+  if (py::CallRecorder::is_recording()) {
     usage.not_planned("it is called while another constructor is planned");
     return {};
   }
   PlanCache& plans = PlanCache::get();
   std::string reason;
   try {
-    const nb::object key = key_of(call, reason);
-    if (key.is_valid()) {
-      const PlanCache::Found found = plans.find(key);
+    const CallKey call_key = key_of(call);
+    if (call_key.key.is_valid()) {
+      const PlanCache::Found found = plans.find(call_key.key);
       if (found.plan == nullptr && found.reason.empty()) {
-        return new_plan(call, key, found.changed, usage);
+        return new_plan(call, call_key.key, found.changed, usage);
       }
       found.plan != nullptr ? usage.plan_hit() : usage.not_planned(found.reason);
       return {found.plan, false};
     }
+    reason = call_key.reason;
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_Exception)) throw;
     reason = "arguments that cannot be compared (" + py::type_name(error.type()) + ")";

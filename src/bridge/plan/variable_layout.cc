@@ -15,19 +15,20 @@ namespace nnx_wrappers::bridge {
 namespace nb = nanobind;
 
 VariableLayout::VariableLayout(const std::vector<graph::Slot>& slots,
-                               const std::vector<nb::object>& collections) {
+                               const std::vector<nb::object>& collections)
+    : slots_(slots.size()) {
   for (size_t slot = 0; slot < slots.size(); ++slot) {
     if (!collections[slot].is_valid()) continue;
-    Entry* at = &entry(root_, collections[slot]);
+    Entry* at = &entry_for(root_, collections[slot]);
     for (const nb::object& key : slots[slot].path) {
       if (at->below == nullptr) at->below = std::make_unique<Level>();
-      at = &entry(*at->below, key);
+      at = &entry_for(*at->below, key);
     }
     at->slot = slot;
   }
 }
 
-VariableLayout::Entry& VariableLayout::entry(Level& level, const nb::object& key) {
+VariableLayout::Entry& VariableLayout::entry_for(Level& level, const nb::object& key) {
   const nb::object known = py::dict_get(level.positions, key);
   if (known.is_valid()) return level.entries[nb::cast<size_t>(known)];
   level.positions[key] = level.entries.size();
@@ -35,17 +36,21 @@ VariableLayout::Entry& VariableLayout::entry(Level& level, const nb::object& key
   return level.entries.back();
 }
 
-bool VariableLayout::take(nb::handle variables, std::vector<nb::object>& values) const {
+std::optional<std::vector<nb::object>> VariableLayout::take(nb::handle variables) const {
   const nb::object given = upstream::level_dict(variables);
-  if (!given.is_valid()) return false;
+  if (!given.is_valid()) return std::nullopt;
+  std::vector<nb::object> values(slots_);
   Py_ssize_t taken = 0;
   for (const Entry& collection : root_.entries) {
     const nb::object below = py::dict_get(given, collection.key);
     if (!below.is_valid()) continue;
-    if (collection.below == nullptr || !take_level(*collection.below, below, values)) return false;
+    if (collection.below == nullptr || !take_level(*collection.below, below, values)) {
+      return std::nullopt;
+    }
     ++taken;
   }
-  return taken == PyDict_Size(given.ptr());
+  if (taken != PyDict_Size(given.ptr())) return std::nullopt;
+  return values;
 }
 
 bool VariableLayout::take_level(const Level& level, nb::handle given,

@@ -1,10 +1,12 @@
-// Where the variables of a planned module stand in Linen's collections, and how to
-// take them from there without looking for them one by one.
+// The places of a planned module's variables in Linen's collections, by which all of them are taken
+// in one walk.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
+#include <cstddef>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "graph/template.h"
@@ -13,33 +15,33 @@ namespace nnx_wrappers::bridge {
 
 class VariableLayout {
  public:
-  // `collections` names the collection of each slot's type; an invalid object where
-  // it has none.
+  // `collections` has the collection of each slot's type, or an invalid object if it has none.
   VariableLayout(const std::vector<graph::Slot>& slots,
                  const std::vector<nanobind::object>& collections);
 
-  // Takes the variables of a scope into `values`, one for each slot, if each
-  // collection that is there is exactly that of the module: no path more, none less.
-  // Boxes are opened. Returns false, and leaves values that mean nothing, otherwise.
-  bool take(nanobind::handle variables, std::vector<nanobind::object>& values) const;
+  // The values of the slots from the variables of a scope, without their boxes; invalid for slots
+  // whose collection was not given. Nothing if a collection that was given has not exactly the
+  // paths that the module has in it.
+  std::optional<std::vector<nanobind::object>> take(nanobind::handle variables) const;
 
  private:
   struct Level;
   struct Entry {
     nanobind::object key;
-    std::unique_ptr<Level> below;  // null: a leaf
-    size_t slot = 0;
+    std::unique_ptr<Level> below;  // null for a leaf
+    size_t slot = 0;               // of a leaf
   };
   struct Level {
     std::vector<Entry> entries;
-    nanobind::dict positions;  // key -> index into entries
+    nanobind::dict positions;  // indices into `entries` by key
   };
 
-  static Entry& entry(Level& level, const nanobind::object& key);
+  static Entry& entry_for(Level& level, const nanobind::object& key);
   static bool take_level(const Level& level, nanobind::handle given,
                          std::vector<nanobind::object>& values);
 
-  Level root_;  // its entries are collections
+  size_t slots_;  // their number
+  Level root_;    // its entries are collections
 };
 
 }  // namespace nnx_wrappers::bridge

@@ -20,7 +20,7 @@ struct Table {
 };
 
 Table& table() {
-  static Table table;  // holds no Python objects
+  static Table table;  // holds no Python object
   return table;
 }
 
@@ -51,8 +51,8 @@ void CallClock::stop() {
 
 UsageOfCall::UsageOfCall(const char* wrapper, nb::handle wrapped) {
   if (!table().recording) return;
-  const bool is_class_asked = std::string(wrapper) == "ToLinen";
-  key_ = {wrapper, py::full_name(is_class_asked ? wrapped : nb::handle(wrapped.type()))};
+  const bool is_class = std::string(wrapper) == "ToLinen";
+  key_ = {wrapper, py::full_name(is_class ? wrapped : nb::handle(wrapped.type()))};
   counts_.calls = 1;
   clock_ = std::make_shared<CallClock>();
   outer_ = std::exchange(innermost, clock_);
@@ -96,7 +96,7 @@ namespace nb = nanobind;
 bool record_usage(bool enabled) { return std::exchange(bridge::table().recording, enabled); }
 
 nb::list usage() {
-  // A copy: making Python objects may run finalizers, which may call a wrapper.
+  // Copied, since making Python objects may run finalizers, which may call a wrapper.
   const auto copy = bridge::table().rows;
   std::vector<std::pair<std::pair<std::string, std::string>, bridge::UsageRow>> rows(copy.begin(),
                                                                                      copy.end());

@@ -1,4 +1,4 @@
-// Counts and times the calls of the wrappers for include/nnx_wrappers/usage.h.
+// Counts and times the calls of the wrappers, for nnx_wrappers/usage.h.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -12,14 +12,14 @@
 
 namespace nnx_wrappers::bridge {
 
-// What was counted for one wrapped class.
+// The counts of one wrapped class.
 struct UsageRow {
   size_t inits = 0;
   size_t calls = 0;
   size_t plans_built = 0;
   size_t plan_hits = 0;
-  std::map<std::string, size_t> rebuilt;  // of plans_built, by what had changed
-  std::map<std::string, size_t> not_planned;
+  std::map<std::string, size_t> rebuilt;      // the part of plans_built by what had changed
+  std::map<std::string, size_t> not_planned;  // by reason
   std::chrono::steady_clock::duration time{};
 
   void add(const UsageRow& other);
@@ -39,27 +39,27 @@ class CallClock {
   std::chrono::steady_clock::duration time_{};
 };
 
-// One call of a wrapper: lives on the stack while it runs, and adds what it counted to
-// the table when it ends, failed or not. Does nothing while recording is off. The
-// clock of the call around it stands still meanwhile, so that no time counts twice.
-// Where calls take turns in one thread (greenlets), times are approximate.
+// One call of a wrapper, on the stack while it runs. Its destructor adds the counts to the table,
+// whether the call failed or not. Meanwhile the clock of the enclosing call is stopped, so that no
+// time is counted twice. Does nothing while recording is off. Times are approximate if greenlets
+// switch between calls of one thread.
 class UsageOfCall {
  public:
-  // `wrapped`: the NNX class, or the Linen module. Borrowed for the constructor only.
+  // `wrapped` is the NNX class, or the Linen module.
   UsageOfCall(const char* wrapper, nanobind::handle wrapped);
   ~UsageOfCall();
   UsageOfCall(const UsageOfCall&) = delete;
   UsageOfCall& operator=(const UsageOfCall&) = delete;
 
   void initializes() { counts_.inits = 1, counts_.calls = 0; }
-  // `changed`: what the plans that there were do not hold for; empty for the first one.
+  // `changed` says what had changed since the last plan was made; empty for the first plan.
   void plan_built(const std::string& changed);
   void plan_hit() { counts_.plan_hits = 1; }
   void not_planned(const std::string& reason);
-  // There is a plan, and these variables cannot use it.
+  // The variables of this call cannot use the plan that there is.
   void plan_rejected(const std::string& reason);
 
-  // While one lives the wrapped module runs, and the clock stands still.
+  // Stops the clock while it lives, since the wrapped module runs.
   class ClockPause {
    public:
     explicit ClockPause(UsageOfCall& call) : clock_(call.clock_.get()) {
@@ -76,8 +76,8 @@ class UsageOfCall {
   };
 
  private:
-  // Null while recording is off. On the heap: a greenlet moves the frames of calls that
-  // it interrupts elsewhere, where no pointer finds them.
+  // Null while recording is off. On the heap, since greenlets move the stack frames of calls that
+  // they interrupt.
   std::shared_ptr<CallClock> clock_;
   std::shared_ptr<CallClock> outer_;
   bool outer_was_running_ = false;

@@ -20,22 +20,18 @@ namespace nb = nanobind;
 
 namespace {
 
-nb::object promise_class() { return py::python_class("LazyKey", "nnx_wrappers._scope"); }
+nb::object lazy_key_class() { return py::python_class("LazyKey", "nnx_wrappers._scope"); }
 
-// A promise that is not kept: its stream may not advance in this trace.
+// True for the lazy key of a stream that may not advance in the current trace.
 bool is_held_back(nb::handle key) {
   if (!key.type().is(upstream::facade().lazy_rng)) return false;
   const nb::object inner = py::get(key, upstream::names().rng);
-  return inner.type().is(promise_class()) && py::get(inner, upstream::names().made_in).is_none();
+  return inner.type().is(lazy_key_class()) && py::get(inner, upstream::names().made_in).is_none();
 }
 
-bool may_advance(nb::handle count) {
-  const nb::object trace_state = upstream::trace_state_of(count);
-  return !trace_state.is_valid() || upstream::is_present(trace_state);
-}
-
-// The stream's next key, not computed yet: what RngStream.__call__ will fold. Invalid where the
-// stream may not advance and Flax has no key that would say so when it is asked for.
+// The next key of a stream, not yet computed. The LazyKey has the arguments with which
+// RngStream.__call__ calls jax.random.fold_in. Invalid where the stream may not advance and Flax
+// has no key that would say so when it is asked for.
 nb::object lazy_key(nb::handle stream) {
   const upstream::Names& n = upstream::names();
   const upstream::Facade& f = upstream::facade();
@@ -48,44 +44,52 @@ nb::object lazy_key(nb::handle stream) {
   if (nb::len(py::get(key, n.shape)) != 0)
     return stream();  // Linen raises its own error for a batch of keys
   const nb::object now = upstream::raw_value(count);
-  if (!may_advance(count)) {
+  if (!upstream::may_change_in_current_trace(count)) {
     if (!f.lazy_rng.is_valid()) return {};
-    return f.lazy_rng(promise_class()(key, now, nb::none()), nb::make_tuple());
+    return f.lazy_rng(lazy_key_class()(key, now, nb::none()), nb::make_tuple());
   }
   if (!upstream::has(upstream::Feature::kLazyKeys)) return stream();
-  // In a trace jax.numpy's dispatch takes longer than the equation that it adds.
+  // jax.lax.add adds the equation to a trace faster than `+` does.
   upstream::store_value(count, upstream::is_tracer(now)
                                    ? f.lax_add(now, py::get(now, n.dtype).attr("type")(1))
                                    : nb::object(now + nb::int_(1)));
-  const nb::object promise = promise_class()(key, now, f.trace_state());
-  return f.lazy_rng(promise, nb::make_tuple());
+  const nb::object made = lazy_key_class()(key, now, f.trace_state());
+  return f.lazy_rng(made, nb::make_tuple());
 }
 
-// The promised key; `is_kept` becomes false if it belongs to an inner trace, which it
-// must not outlive.
-nb::object draw(nb::handle promise, bool& is_kept) {
+struct DrawnKey {
+  nb::object key;
+  bool may_be_kept = true;  // false for a key of an inner trace, which it must not outlive
+};
+
+// Computes the key of a LazyKey, which remembers it.
+DrawnKey draw(nb::handle lazy_key) {
   const upstream::Names& n = upstream::names();
-  nb::object key = py::get(promise, n.drawn);
-  if (!key.is_none()) return key;
-  key = upstream::facade().fold_in(py::get(promise, n.key), py::get(promise, n.count));
-  const nb::object trace_state = py::get(promise, n.made_in);
-  if (upstream::is_present(trace_state)) {
-    py::set(promise, n.drawn, key);
-  } else {
-    is_kept = false;
-  }
-  return key;
+  nb::object key = py::get(lazy_key, n.drawn);
+  if (!key.is_none()) return {key};
+  key = upstream::facade().fold_in(py::get(lazy_key, n.key), py::get(lazy_key, n.count));
+  const nb::object trace_state = py::get(lazy_key, n.made_in);
+  if (!upstream::is_current_trace(trace_state)) return {key, false};
+  py::set(lazy_key, n.drawn, key);
+  return {key};
 }
 
-nb::dict drawn_keys(const nb::dict& keys, bool& are_kept) {
-  nb::dict result;
+struct DrawnKeys {
+  nb::dict keys;
+  bool may_be_kept = true;
+};
+
+DrawnKeys draw_all(const nb::dict& keys) {
+  DrawnKeys result;
   for (const auto& [name, key] : py::dict_items(keys)) {
     if (is_held_back(key)) continue;
-    result[name] = key;
+    result.keys[name] = key;
     if (!key.type().is(upstream::facade().lazy_rng)) continue;
     const nb::object inner = py::get(key, upstream::names().rng);
-    if (!inner.type().is(promise_class())) continue;
-    result[name] = upstream::facade().lazy_rng(draw(inner, are_kept), key.attr("suffix"));
+    if (!inner.type().is(lazy_key_class())) continue;
+    const DrawnKey drawn = draw(inner);
+    result.may_be_kept = result.may_be_kept && drawn.may_be_kept;
+    result.keys[name] = upstream::facade().lazy_rng(drawn.key, key.attr("suffix"));
   }
   return result;
 }
@@ -102,12 +106,9 @@ nb::dict lazy_keys(nb::handle rngs) {
   return nnx_rngs_to_linen(keys);
 }
 
-nb::dict drawn(const nb::dict& keys) {
-  bool are_kept = true;
-  return drawn_keys(keys, are_kept);
-}
+nb::dict drawn_keys(const nb::dict& keys) { return draw_all(keys).keys; }
 
-bool holds_back(const nb::dict& keys) {
+bool has_held_back_keys(const nb::dict& keys) {
   for (const auto& item : py::dict_items(keys)) {
     if (is_held_back(item.second)) return true;
   }
@@ -115,21 +116,21 @@ bool holds_back(const nb::dict& keys) {
 }
 
 nb::object scope_rngs(nb::handle scope) {
-  bool are_kept = true;
   nb::object given = upstream::undrawn_rngs(scope);
-  if (!nb::isinstance<nb::dict>(given)) return given;  // somebody's own
+  if (!nb::isinstance<nb::dict>(given)) return given;  // the user has set it
   nb::dict undrawn = nb::borrow<nb::dict>(given);
-  nb::dict rngs = drawn_keys(undrawn, are_kept);
+  const DrawnKeys drawn = draw_all(undrawn);
+  const nb::dict& rngs = drawn.keys;
   if (rngs.size() != undrawn.size()) {
     return py::python_class("HeldBackKeys", "nnx_wrappers._scope")(rngs, nb::frozenset(undrawn),
-                                                                   kHeldBack);
+                                                                   kHeldBackRemedy);
   }
   bool is_same = true;
   for (const auto& [name, key] : py::dict_items(rngs)) {
     is_same = is_same && py::dict_get(undrawn, name).is(key);
   }
-  if (is_same) return undrawn;  // so that what the user puts into it stays
-  if (are_kept) py::instance_dict(scope)[upstream::names().rngs] = rngs;
+  if (is_same) return undrawn;  // the same dict, so that keys that the user adds to it stay
+  if (drawn.may_be_kept) py::instance_dict(scope)[upstream::names().rngs] = rngs;
   return rngs;
 }
 

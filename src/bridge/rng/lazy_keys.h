@@ -1,31 +1,34 @@
-// The keys that a ToNNX call hands to Linen, drawn only if Linen asks for them. Most calls never
-// do, and drawing one takes longer than running a dense layer.
+// The keys that a ToNNX call hands to Linen, drawn only if Linen asks for them. Most calls need
+// none, and drawing a key takes longer than running a dense layer.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
 namespace nnx_wrappers::bridge {
 
-// As nnx_rngs_to_linen, but the key of each nnx.RngStream is lazy: the count of the stream advances
-// at once, and the key is a flax.core.scope.LazyRng that computes it when it is used. Streams that
-// are no plain RngStream, and everything that is no nnx.Rngs, are drawn now.
+// As nnx_rngs_to_linen, but the keys of an nnx.Rngs are lazy: the count of a stream advances at
+// once, and the key is a flax.core.scope.LazyRng that computes it when it is used. The key of a
+// stream whose class or Variables are not Flax's plain ones is drawn at once.
+//
+// A stream that may not advance in the current trace has a key that is held back: it is not in the
+// dict of drawn keys, and asking for it raises a TraceContextError.
 nanobind::dict lazy_keys(nanobind::handle rngs);
 
-// The same dict with every key drawn.
-nanobind::dict drawn(const nanobind::dict& keys);
+// These keys, drawn, without those that are held back.
+nanobind::dict drawn_keys(const nanobind::dict& keys);
 
-// CheckedScope.rngs: the streams of a scope, with lazy keys drawn. A drawn key is
-// remembered for all scopes, but never beyond the trace that the lazy key was made in.
+// The body of CheckedScope.rngs: the streams of a scope, with their keys drawn. The drawn keys
+// replace the lazy ones in the scope, unless they belong to an inner trace, which they must not
+// outlive.
 nanobind::object scope_rngs(nanobind::handle scope);
 
-// True if some of these keys are of streams that may not advance in this trace: drawing one of
-// them is a TraceContextError.
-bool holds_back(const nanobind::dict& keys);
+// True if some of these keys are held back.
+bool has_held_back_keys(const nanobind::dict& keys);
 
-inline constexpr const char* kHeldBack =
-    "The module has keys of its own, but it is closed over by a transformation, in which its "
-    "streams may not advance: pass it as an argument of the transformation, give the call "
-    "rngs=..., "
-    "or release_rngs() if it draws nothing.";
+// The text of the TraceContextError for a key that is held back.
+inline constexpr const char* kHeldBackRemedy =
+    "The module is closed over by a transformation, in which its streams may not advance. Pass the "
+    "module as an argument of the transformation, pass rngs=... to the call, or call "
+    "release_rngs() if the module draws no keys.";
 
 }  // namespace nnx_wrappers::bridge

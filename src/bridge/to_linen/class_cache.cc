@@ -13,6 +13,7 @@ namespace nb = nanobind;
 
 namespace {
 
+// NOLINTNEXTLINE(cert-err58-cpp): runs no Python, and throws only where there is no memory
 const py::CacheRegistration kRegistration({"qwix_classes",
                                            [] { return py::counts_of(ClassCache::get()); },
                                            [] { ClassCache::get().clear(); }});
@@ -31,7 +32,7 @@ nb::object ClassCache::find(nb::handle type, nb::handle name) {
 }
 
 void ClassCache::add(nb::handle type, nb::handle name, nb::handle made) {
-  if (nb::len(classes_) >= kLargest) clear();
+  if (nb::len(classes_) >= kMaxEntries) clear();
   classes_[nb::make_tuple(py::id(type), name)] = made;
 }
 

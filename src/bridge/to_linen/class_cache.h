@@ -1,4 +1,4 @@
-// Classes that stand in for those of the user while Qwix intercepts.
+// The cache of the classes that replace those of NNX modules while Qwix intercepts.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -7,15 +7,15 @@
 
 namespace nnx_wrappers::bridge {
 
-// Classes made for a class and a name. Bounded in the same way; a class of NNX is never
-// freed, since JAX's registry of pytrees holds it.
+// Subclasses by class and name. A full cache forgets everything. JAX's registry of pytrees owns
+// every class of NNX modules, so a forgotten class stays alive.
 class ClassCache {
  public:
-  // That of this process.
+  // The cache of this process.
   static ClassCache& get();
 
-  // Neither runs user code.
-  nanobind::object find(nanobind::handle type, nanobind::handle name);  // invalid: none
+  // The class that was added, or an invalid object. Runs no user code.
+  nanobind::object find(nanobind::handle type, nanobind::handle name);
   void add(nanobind::handle type, nanobind::handle name, nanobind::handle made);
   void clear();
 
@@ -24,8 +24,8 @@ class ClassCache {
   size_t misses() const { return misses_; }
 
  private:
-  static constexpr size_t kLargest = 4096;
-  nanobind::dict classes_;  // (id of the class, name) -> subclass, which holds the class
+  static constexpr size_t kMaxEntries = 4096;
+  nanobind::dict classes_;  // subclasses, which own their base, by (id of the base, name)
   size_t hits_ = 0;
   size_t misses_ = 0;
 };

@@ -32,7 +32,7 @@ bool is_dict(nb::handle object) {
          py::is_subtype(object.type(), upstream::facade().frozen_dict);
 }
 
-// Appends the outermost NNX objects: a clone takes what is inside.
+// Appends the outermost NNX objects; their clones contain clones of the others.
 void find(nb::handle object, nb::list& found) {
   const py::RecursionGuard guard(kGuard);
   if (is_sequence(object)) {
@@ -46,7 +46,7 @@ void find(nb::handle object, nb::list& found) {
 
 using Clones = std::unordered_map<PyObject*, nb::object>;
 
-// The same containers with clones for originals. Only what holds one is rebuilt.
+// The object with clones in the place of originals. Only containers that hold one are copied.
 nb::object replaced(const nb::object& object, const Clones& clones) {
   const py::RecursionGuard guard(kGuard);
   const auto clone = clones.find(object.ptr());
@@ -78,18 +78,19 @@ nb::object replaced(const nb::object& object, const Clones& clones) {
 
 }  // namespace
 
-void clone_arguments(nb::tuple& args, nb::dict& kwargs) {
+Arguments clone_arguments(Arguments arguments) {
   nb::list originals;
-  find(args, originals);
-  find(kwargs, originals);
-  if (nb::len(originals) == 0) return;
+  find(arguments.args, originals);
+  find(arguments.kwargs, originals);
+  if (nb::len(originals) == 0) return arguments;
   const nb::object copies = upstream::facade().clone(originals, nb::arg("graph") = true);
   Clones clones;
   for (size_t i = 0; i < nb::len(originals); ++i) {
     clones.emplace(nb::object(originals[i]).ptr(), copies[i]);
   }
-  args = nb::cast<nb::tuple>(replaced(args, clones));
-  kwargs = nb::cast<nb::dict>(replaced(kwargs, clones));
+  arguments.args = nb::cast<nb::tuple>(replaced(arguments.args, clones));
+  arguments.kwargs = nb::cast<nb::dict>(replaced(arguments.kwargs, clones));
+  return arguments;
 }
 
 }  // namespace nnx_wrappers::bridge

@@ -1,14 +1,18 @@
-// NNX objects among a constructor's arguments.
+// Clones the NNX objects among the arguments of a constructor.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
 namespace nnx_wrappers::bridge {
 
-// Replaces every NNX module and Variable among the arguments (also inside
-// containers) by a clone, sharing kept. A Linen module is pure: what it builds may
-// not write into objects that the user holds, least of all traced values.
-// Arguments without NNX objects are left as they are.
-void clone_arguments(nanobind::tuple& args, nanobind::dict& kwargs);
+struct Arguments {
+  nanobind::tuple args;
+  nanobind::dict kwargs;
+};
+
+// The arguments with a clone in the place of every NNX module and Variable, also inside containers.
+// Objects that are shared have one clone. A Linen module is pure, so the NNX module that it makes
+// must not write into objects of the user. Arguments without NNX objects stay the same objects.
+Arguments clone_arguments(Arguments arguments);
 
 }  // namespace nnx_wrappers::bridge

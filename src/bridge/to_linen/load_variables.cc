@@ -28,8 +28,8 @@ namespace nb = nanobind;
 
 namespace {
 
-// The state of ToNNX modules: their variables are attributes that the constructor
-// could not make, so they are no known paths of the fresh module.
+// The ToNNX modules in the module, which have no variables yet: these are attributes that only a
+// call makes, so the module does not have their paths.
 class ToNNXState {
  public:
   explicit ToNNXState(nb::handle root) {
@@ -41,7 +41,7 @@ class ToNNXState {
     graph::walk(root, events);
   }
 
-  // Takes a leaf if its path leads into a ToNNX. Returns false otherwise.
+  // Takes the leaves at a path that leads into a ToNNX. Returns false for every other path.
   bool take(const graph::StateTree::Found& found) {
     for (Wrapper& wrapper : wrappers_) {
       const bool is_inside =
@@ -50,9 +50,8 @@ class ToNNXState {
       graph::Path inside(found.path.begin() + static_cast<long>(wrapper.path.size()),
                          found.path.end());
       for (const graph::StateLeaf& leaf : found.tree->leaves()) {
-        graph::Path full{leaf.collection};
-        full.insert(full.end(), inside.begin(), inside.end());
-        graph::insert_nested(wrapper.variables, full, leaf.value);
+        graph::insert_nested(wrapper.variables, graph::with_collection(leaf.collection, inside),
+                             leaf.value);
       }
       return true;
     }
@@ -77,20 +76,18 @@ class ToNNXState {
   std::vector<Wrapper> wrappers_;
 };
 
-// What Qwix keeps of operations, in the wrapper's own scope, while it intercepts.
-bool is_statistic(const graph::StateTree& tree) {
+// True for the statistics that Qwix stores in the scope of the ToLinen while it intercepts.
+bool is_quantization_statistic(const graph::StateTree& tree) {
   return std::ranges::all_of(tree.leaves(), [](const graph::StateLeaf& leaf) {
     return leaf.collection.equal(nb::str("quant_stats"));
   });
 }
 
-// Refuses variables that were found by texts for numbers, for a call in which collections may
-// change: what changes would stand beside them.
-void refuse_texts_for_numbers(const graph::StateTree& given) {
-  if (!given.has_texts_for_numbers()) return;
-  raise_value_error({kApply, "numbers as keys of lists, where collections may change",
-                     "their texts, such as '0' for 0",
-                     "Restore the variables with a target, such as what init returns."});
+void refuse_numeric_text_keys(const graph::StateTree& given) {
+  if (!given.has_numeric_text_keys()) return;
+  raise_value_error({kApply, "integers as keys of lists, since collections may change",
+                     "the texts of integers, such as '0' for 0",
+                     "Restore the checkpoint with a target: the variables that init returns."});
 }
 
 void load_unused(nb::handle self, nb::handle nnx_module, graph::StateTree& tree) {
@@ -105,7 +102,7 @@ void load_unused(nb::handle self, nb::handle nnx_module, graph::StateTree& tree)
   UnknownPaths unknown(nnx_module);
   for (const auto& found : unused) {
     if (wrappers.take(found) || upstream::has_submodule(self, found.path.front())) continue;
-    if (has_statistics && is_statistic(*found.tree)) continue;
+    if (has_statistics && is_quantization_statistic(*found.tree)) continue;
     unknown.add(found.path,
                 [&](nb::handle current) { return choose_value(found.path, current, *found.tree); });
   }
@@ -133,7 +130,8 @@ std::vector<graph::Path> missing_parameters(nb::handle nnx_module, graph::StateT
     const nb::object collection = upstream::collection_of(upstream::variable_type(leaf));
     if (!collection.is_valid() || !collection.equal(upstream::names().params)) return;
     graph::StateTree* at = &given;
-    for (size_t i = 0; at != nullptr && i < path.size(); ++i) at = at->child_of_module(path[i]);
+    for (size_t i = 0; at != nullptr && i < path.size(); ++i)
+      at = at->child_for_module_key(path[i]);
     if (at == nullptr || (at->leaves().empty() && !at->has_children())) missing.push_back(path);
   };
   graph::walk(nnx_module, events);
@@ -144,7 +142,7 @@ void load_variables(nb::handle self, nb::handle nnx_module, graph::StateTree& gi
   load_unused(self, nnx_module, given);
   const upstream::Names& n = upstream::names();
   const bool may_change = py::get(py::get(self, n.scope), n.mutable_).ptr() != Py_False;
-  if (may_change) refuse_texts_for_numbers(given);
+  if (may_change) refuse_numeric_text_keys(given);
 }
 
 }  // namespace nnx_wrappers::bridge

@@ -1,4 +1,4 @@
-// Loading the variables of a Linen scope into the NNX module that ToLinen made.
+// Loads the variables of a Linen scope into the NNX module that ToLinen made.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -10,18 +10,18 @@
 
 namespace nnx_wrappers::bridge {
 
-// Loads the variables that nobody has taken yet into the module in place: Variables by
-// path, the state of ToNNX modules as new attributes. Variables of Linen modules
-// that the constructor made, and Linen adopted, are theirs. Warns about paths that
-// the module does not have and builds the modules that are missing on the way there. ValueError for
-// texts of numbers as keys where collections may change: what changes would stand beside them.
+// Loads the unused variables of `given` into the module: into the leaves at their paths, and as new
+// attributes into ToNNX modules. Variables of Linen modules that the constructor made belong to
+// those, since Linen has adopted them. For paths that the module does not have, warns and makes the
+// missing modules. Throws ValueError if the variables have texts of numbers as keys while
+// collections may change, since the changed variables would be stored at the numbers.
 void load_variables(nanobind::handle self, nanobind::handle nnx_module, graph::StateTree& given);
 
-// Warns once that these parameters of the module (paths without their collection) were
-// not given and have initial values.
+// Warns that these parameters of the module, as paths without their collection, were not given, so
+// that they have initial values.
 void warn_missing_parameters(const std::vector<graph::Path>& paths);
 
-// The parameters of the module that `given` does not have.
+// The paths of the module's parameters that `given` does not have.
 std::vector<graph::Path> missing_parameters(nanobind::handle nnx_module, graph::StateTree& given);
 
 }  // namespace nnx_wrappers::bridge

@@ -19,8 +19,8 @@ namespace nb = nanobind;
 
 namespace {
 
-nb::object call_in_path(nb::handle replaced, nb::handle name, const nb::tuple& args,
-                        const nb::dict& kwargs) {
+nb::object call_with_path_step(nb::handle replaced, nb::handle name, const nb::tuple& args,
+                               const nb::dict& kwargs) {
   upstream::PathStep step(name);
   nb::object result = py::call(replaced, args, kwargs);
   step.leave();
@@ -34,7 +34,8 @@ bool needs_mark(nb::handle name, nb::handle value) {
          !py::is_instance(value, f.nnx_dict) && !py::is_instance(value, f.nnx_list);
 }
 
-// What Qwix keeps of an operation holds arrays, in objects that Flax takes for static.
+// The objects that Qwix keeps of an operation hold arrays, but for Flax they are static attributes
+// unless they are marked as data.
 nb::object set_attribute(nb::handle replaced, nb::handle /*unused*/, const nb::tuple& args,
                          const nb::dict& kwargs) {
   if (args.size() != 3 || !needs_mark(args[1], args[2])) return py::call(replaced, args, kwargs);
@@ -42,7 +43,7 @@ nb::object set_attribute(nb::handle replaced, nb::handle /*unused*/, const nb::t
                   kwargs);
 }
 
-// `name` is None for the root, whose path is Linen's own.
+// `name` is None for the root module, which has the path of the Linen module.
 nb::object make_class(nb::handle type, nb::handle name) {
   const upstream::Names& n = upstream::names();
   nb::dict body;
@@ -50,15 +51,15 @@ nb::object make_class(nb::handle type, nb::handle name) {
   for (const char* attribute : {"__module__", "__qualname__", "__doc__"}) {
     body[attribute] = py::get(type, nb::str(attribute));
   }
-  // A module that comes from another ToLinen that runs has both its keys in the path, as
-  // maxtext has it, but is marked once.
-  if (!py::is_made_method(py::get(type, n.setattr_dunder))) {
-    body[n.setattr_dunder] = py::make_method(type, n.setattr_dunder, set_attribute, name);
+  // A module whose class was replaced already, by another ToLinen that is running, gets both keys
+  // in the path, as MaxText expects, but needs one override of `__setattr__` only.
+  if (!py::is_override(py::get(type, n.setattr_dunder))) {
+    body[n.setattr_dunder] = py::make_override(type, n.setattr_dunder, set_attribute, name);
   }
   if (!name.is_none() && py::class_attribute(type, n.call_dunder).is_valid()) {
-    body[n.call_dunder] = py::make_method(type, n.call_dunder, call_in_path, name);
+    body[n.call_dunder] = py::make_override(type, n.call_dunder, call_with_path_step, name);
   }
-  // Flax takes what the class was defined with for each subclass anew.
+  // Flax asks for the class keywords in each subclass.
   const nb::dict keywords = upstream::subclass_keywords(type);
   return py::call(type.type(),
                   nb::make_tuple(py::get(type, nb::str("__name__")), nb::make_tuple(type), body),

@@ -1,5 +1,5 @@
-// What Qwix needs of an NNX module that runs inside a Linen module: the path of the
-// submodule that runs, as the path of the Linen module.
+// Gives Qwix the path of the NNX submodule that runs inside a Linen module, as the path of the
+// Linen module.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -8,10 +8,9 @@
 
 namespace nnx_wrappers::bridge {
 
-// While one of these lives, each nnx.Module below `root` is of a subclass of its class, whose
-// `__call__` adds the last key of the module's path to Linen's path while it runs, and
-// which marks as data what is set under names that begin with `dot_general`. The classes
-// are made once for each class and key (`Caches::qwix_classes`).
+// While it lives, each nnx.Module below `root` is of a subclass of its class. The subclass appends
+// the last key of the module's path to Linen's path while `__call__` runs, and marks attributes
+// whose names begin with `dot_general` as data. Subclasses are kept in the ClassCache.
 class QwixPaths {
  public:
   explicit QwixPaths(nanobind::handle root);

@@ -18,8 +18,7 @@ namespace nb = nanobind;
 
 namespace {
 
-// The type by which a leaf finds its collection. Arrays keep one name whether
-// they are traced or not.
+// The type of a leaf, by which its collection is found.
 nb::object type_of_leaf(nb::handle leaf, upstream::NodeKind kind) {
   if (kind == upstream::NodeKind::kVariable) return upstream::variable_type(leaf);
   return nb::borrow(leaf.type());
@@ -30,8 +29,8 @@ nb::object collection_for(nb::handle leaf, upstream::NodeKind kind, const graph:
     return upstream::collection_of_or_register(upstream::variable_type(leaf),
                                                "ToLinen, " + graph::to_string(path));
   }
-  // Values that are no Variable go by their type's name, as in Flax, but under
-  // tracing too, and without taking the name from the Variable types.
+  // The collection of a value that is no Variable has the name of its type, as in Flax. But here
+  // tracers have that of arrays, and the name is not registered for a Variable type.
   if (upstream::is_jax_array(leaf)) return nb::str("ArrayImpl");
   if (kind == upstream::NodeKind::kArrayRef) return nb::str("Ref");
   return py::get(leaf.type(), nb::str("__name__"));
@@ -53,8 +52,7 @@ class Collector {
       raise_value_error({"ToLinen", "an NNX module", py::describe(leaf),
                          "Wrap the value in a module as an attribute."});
     }
-    graph::Path full{target.collection};
-    full.insert(full.end(), path.begin(), path.end());
+    const graph::Path full = graph::with_collection(target.collection, path);
     if (!graph::insert_nested(collections_, full, converted(leaf, kind))) {
       raise_value_error({"ToLinen, " + graph::to_string(full), "one value for each path",
                          "a second one", "Give each attribute a name of its own."});
@@ -65,7 +63,7 @@ class Collector {
 
  private:
   struct Target {
-    nb::object type;  // owned, so that the key below stays unique
+    nb::object type;  // owned, so that no other type gets its address, which is the key
     nb::object collection;
     bool is_mutable;
   };
@@ -75,7 +73,7 @@ class Collector {
     const auto found = targets_.find(type.ptr());
     if (found != targets_.end()) return found->second;
     nb::object collection = collection_for(leaf, kind, path);
-    const bool is_mutable = nb::cast<bool>(nb::bool_(is_mutable_(collection)));
+    const bool is_mutable = py::truthy(is_mutable_(collection));
     return targets_.emplace(type.ptr(), Target{type, std::move(collection), is_mutable})
         .first->second;
   }

@@ -50,20 +50,21 @@ nb::object make_rngs(nb::handle self, bool initializing) {
   return py::call(rngs_class, nb::tuple(), keys);
 }
 
-// As Flax's bridge does it: the constructor runs, initializers and all.
-nb::object construct_live(nb::handle self, ConstructorCall& call, bool initializing) {
-  nb::dict kwargs = py::to_dict(call.kwargs);
-  bridge::clone_arguments(call.args, kwargs);
-  call.kwargs = std::move(kwargs);
+// Runs the constructor with its initializers, as Flax's bridge does. Replaces the arguments of the
+// call by clones.
+nb::object run_constructor(nb::handle self, ConstructorCall& call, bool initializing) {
+  bridge::Arguments cloned = bridge::clone_arguments({call.args, py::to_dict(call.kwargs)});
+  call.args = std::move(cloned.args);
+  call.kwargs = std::move(cloned.kwargs);
   nb::object rngs;
   if (call.takes_rngs) rngs = make_rngs(self, initializing);
   return bridge::construct(call, rngs);
 }
 
-// The module by its constructor, with the variables that it was given.
-nb::object live_module(nb::handle self, ConstructorCall& call) {
-  nb::object module = construct_live(self, call, false);
-  // Read after the constructor, which may have added some.
+// The module of an `apply`, made by its constructor.
+nb::object module_by_constructor(nb::handle self, ConstructorCall& call) {
+  nb::object module = run_constructor(self, call, false);
+  // Read after the constructor has run, since it may add variables.
   graph::StateTree given = bridge::given_variables(py::get(self, upstream::names().variables));
   const std::vector<graph::Path> missing = bridge::missing_parameters(module, given);
   bridge::load_variables(self, module, given);
@@ -71,8 +72,8 @@ nb::object live_module(nb::handle self, ConstructorCall& call) {
   return module;
 }
 
-// The module by a plan, or an invalid object if these variables cannot use it.
-nb::object planned_module(nb::handle self, const ConstructorCall& call,
+// The module of an `apply`, made by a plan; an invalid object if these variables cannot use it.
+nb::object module_by_plan(nb::handle self, const ConstructorCall& call,
                           const bridge::Planned& planned) {
   const nb::object scope = py::get(self, upstream::names().scope);
   const nb::object variables = py::get(self, upstream::names().variables);
@@ -87,15 +88,15 @@ nb::object planned_module(nb::handle self, const ConstructorCall& call,
   return made.module;
 }
 
-// The module of an apply, with its variables.
-nb::object made_module(nb::handle self, ConstructorCall& call, UsageOfCall& usage) {
+// The module of an `apply`, with its variables.
+nb::object module_for_apply(nb::handle self, ConstructorCall& call, UsageOfCall& usage) {
   const bridge::Planned planned = bridge::plan_for(call, usage);
   if (planned.plan != nullptr) {
-    nb::object module = planned_module(self, call, planned);
+    nb::object module = module_by_plan(self, call, planned);
     if (module.is_valid()) return module;
     usage.plan_rejected("floating-point values are not in the variables");
   }
-  return live_module(self, call);
+  return module_by_constructor(self, call);
 }
 
 nb::object method_of(nb::handle module, nb::handle method) {
@@ -125,7 +126,7 @@ nb::object method_of(nb::handle module, nb::handle method) {
 
 nb::object run(nb::handle module, nb::handle nnx_method, const nb::tuple& args,
                const nb::dict& kwargs, UsageOfCall& usage) {
-  const UsageOfCall::ClockPause away(usage);
+  const UsageOfCall::ClockPause pause(usage);
   if (nnx_method.is_none() && PyCallable_Check(module.ptr()) != 0) {
     return py::call(module, args, kwargs);
   }
@@ -133,9 +134,9 @@ nb::object run(nb::handle module, nb::handle nnx_method, const nb::tuple& args,
   return py::call(method_of(module, nnx_method), positional, kwargs);
 }
 
-// A subclass may have an `_update_variables` of its own.
+// Stores the state of the module. Calls `_update_variables` only if a subclass overrides it.
 void update(nb::handle self, nb::handle module) {
-  // Borrowed, and compared only: who held it would keep the class beyond the end of Python.
+  // Not owned, and only compared: owning it would keep the class alive beyond the end of Python.
   static constinit py::Once<const nb::handle> once;
   const nb::handle name = upstream::names().update_variables;
   const nb::handle base = once.get([&] {
@@ -148,14 +149,14 @@ void update(nb::handle self, nb::handle module) {
   }
 }
 
-struct Fresh {
+struct UninitializedToNNX {
   graph::Path path;
   nb::object to_nnx;
 };
 
-// ToNNX modules that have made no variables yet.
-std::vector<Fresh> fresh_to_nnx(nb::handle module) {
-  std::vector<Fresh> found;
+// The ToNNX modules in the module that have no variables yet.
+std::vector<UninitializedToNNX> uninitialized_to_nnx(nb::handle module) {
+  std::vector<UninitializedToNNX> found;
   graph::WalkEvents events;
   events.on_node = [&](const graph::Path& path, nb::handle node, upstream::NodeKind) {
     if (bridge::is_to_nnx(node) && !bridge::has_variables(node)) {
@@ -167,33 +168,33 @@ std::vector<Fresh> fresh_to_nnx(nb::handle module) {
   return found;
 }
 
-bool lies_in(const graph::Path& path, const std::vector<Fresh>& fresh) {
+bool is_inside_any(const graph::Path& path, const std::vector<UninitializedToNNX>& fresh) {
   return std::ranges::any_of(
-      fresh, [&](const Fresh& entry) { return graph::begins_with(path, entry.path); });
+      fresh, [&](const UninitializedToNNX& entry) { return graph::begins_with(path, entry.path); });
 }
 
-// Variables are stored before the method runs, as an NNX module has them from its
-// constructor; only a ToNNX has them from its first call, so those follow after it.
+// The variables are stored before the method runs, since the constructor of the NNX module has made
+// them. Those of a ToNNX are stored after it, since its first call makes them.
 nb::object initialize(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
                       const nb::dict& kwargs) {
   ConstructorCall call =
       bridge::read_constructor_call(self, py::get(self, upstream::names().scope), true);
   UsageOfCall usage("ToLinen", call.nnx_class);
   usage.initializes();
-  const nb::object module = construct_live(self, call, true);
+  const nb::object module = run_constructor(self, call, true);
   update(self, module);
   std::optional<bridge::QwixPaths> paths;
   if (call.interceptors.is_valid()) paths.emplace(module);
-  const std::vector<Fresh> fresh = fresh_to_nnx(module);
+  const std::vector<UninitializedToNNX> fresh = uninitialized_to_nnx(module);
   if (fresh.empty()) return run(module, nnx_method, args, kwargs, usage);
   std::vector<nb::object> wrappers;
   wrappers.reserve(fresh.size());
-  for (const Fresh& entry : fresh) wrappers.push_back(entry.to_nnx);
+  for (const UninitializedToNNX& entry : fresh) wrappers.push_back(entry.to_nnx);
   bridge::Initializing flags(module, std::move(wrappers));
   nb::object out = run(module, nnx_method, args, kwargs, usage);
   flags.finish();
   bridge::store_variables(self, module,
-                          [&](const graph::Path& path) { return lies_in(path, fresh); });
+                          [&](const graph::Path& path) { return is_inside_any(path, fresh); });
   return out;
 }
 
@@ -232,7 +233,7 @@ nb::object deep_clone(nb::handle self, nb::handle asked, const nb::dict& updates
   }
   const nb::dict attributes = py::instance_dict(self);
   for (const auto& [name, field] : py::dict_items(py::get(self, n.dataclass_fields))) {
-    if (name.equal(n.parent) || !nb::cast<bool>(nb::bool_(py::get(field, n.init)))) continue;
+    if (name.equal(n.parent) || !py::truthy(py::get(field, n.init))) continue;
     const nb::object value = py::dict_get(attributes, name);
     if (!value.is_valid() || !upstream::is_inert(value)) return as_asked;
   }
@@ -246,7 +247,7 @@ nb::object call(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
   if (upstream::is_initializing_scope(scope)) return initialize(self, nnx_method, args, kwargs);
   ConstructorCall call = bridge::read_constructor_call(self, scope, false);
   UsageOfCall usage("ToLinen", call.nnx_class);
-  const nb::object module = made_module(self, call, usage);
+  const nb::object module = module_for_apply(self, call, usage);
   std::optional<bridge::QwixPaths> paths;
   if (call.interceptors.is_valid()) paths.emplace(module);
   nb::object out = run(module, nnx_method, args, kwargs, usage);
@@ -256,8 +257,8 @@ nb::object call(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
 
 nb::object attribute(nb::handle self, nb::handle name) {
   const upstream::Names& n = upstream::names();
-  // copy and pickle ask for methods of the object itself, and ask objects that have no fields yet.
-  if (upstream::is_for_copies(name) || !py::contains(py::instance_dict(self), n.nnx_class))
+  // copy and pickle look for methods of the object itself, and while it has no fields yet.
+  if (upstream::is_copy_protocol_name(name) || !py::contains(py::instance_dict(self), n.nnx_class))
     return {};
   const nb::object kwargs = py::get(self, n.kwargs);
   if (py::contains(kwargs, name)) return kwargs[name];
@@ -272,7 +273,7 @@ nb::object attribute(nb::handle self, nb::handle name) {
 }
 
 void update_variables(nb::handle self, nb::handle nnx_module) {
-  // Nothing can be stored: nothing is collected.
+  // If no collection is mutable, nothing has to be collected.
   if (py::get(py::get(self, upstream::names().scope), upstream::names().mutable_).ptr() == Py_False)
     return;
   bridge::store_variables(self, nnx_module, [](const graph::Path&) { return true; });
@@ -295,9 +296,9 @@ nb::dict partial_fields(const nb::dict& fixed, const nb::dict& given) {
 }
 
 nb::str class_name(nb::handle nnx_class) {
-  constexpr int kLongestChain = 100;  // a partial may be one of itself
+  constexpr int kMaxChain = 100;  // a partial may hold itself
   nb::object named = nb::borrow(nnx_class);
-  for (int step = 0; step < kLongestChain; ++step) {
+  for (int step = 0; step < kMaxChain; ++step) {
     if (!py::is_instance(named, upstream::facade().partial)) break;
     named = py::get(named, upstream::names().func);
   }

@@ -16,13 +16,13 @@ namespace nb = nanobind;
 
 namespace {
 
-[[noreturn]] void cannot_build(const graph::Path& path, const std::string& expected,
-                               const std::string& got) {
+[[noreturn]] void refuse_path(const graph::Path& path, const std::string& expected,
+                              const std::string& got) {
   raise_value_error({std::string(kApply) + ", " + graph::to_string(path), expected, got,
                      "Remove the path from the variables."});
 }
 
-// The child with this key, or an invalid object: a value has none. Numbers may be spelt as strings.
+// The child with this key, or with the text of this key. An invalid object if there is none.
 nb::object child_of(nb::handle node, upstream::NodeKind kind, nb::handle key) {
   if (kind == upstream::NodeKind::kLeaf || kind == upstream::NodeKind::kVariable ||
       kind == upstream::NodeKind::kArrayRef) {
@@ -35,23 +35,23 @@ nb::object child_of(nb::handle node, upstream::NodeKind kind, nb::handle key) {
   return {};
 }
 
-// What a node holds or inherits under this name though it is no child.
+// A static attribute or a class attribute of a node.
 nb::object attribute_besides(nb::handle node, nb::handle name) {
   nb::object found = py::dict_get(py::instance_dict(node), name);
   return found.is_valid() ? found : py::class_attribute(node.type(), name);
 }
 
 void append_to(nb::list list, nb::handle key, const graph::Path& path) {
-  constexpr Py_ssize_t kMostMissing = 1000;
+  constexpr Py_ssize_t kMaxMissing = 1000;
   const bool is_index = PyLong_Check(key.ptr()) != 0;
-  const Py_ssize_t index = is_index ? PyNumber_AsSsize_t(key.ptr(), nullptr) : -1;  // clipped
-  if (index < 0 || index - PyList_Size(list.ptr()) > kMostMissing) {
-    cannot_build(path, "an index into a list of modules", py::describe(key));
+  const Py_ssize_t index = is_index ? PyNumber_AsSsize_t(key.ptr(), nullptr) : -1;
+  if (index < 0 || index - PyList_Size(list.ptr()) > kMaxMissing) {
+    refuse_path(path, "an index into a list of modules", py::describe(key));
   }
   while (PyList_Size(list.ptr()) <= index) list.append(upstream::facade().nnx_module());
 }
 
-// One step down an unknown path, with an empty module where nothing is there yet.
+// The child of `current` at `key`, made as an empty module if it is missing. `path` is for errors.
 nb::object step_down(nb::handle current, nb::handle key, const graph::Path& path) {
   const upstream::NodeKind kind = upstream::kind_of(current);
   nb::object next = child_of(current, kind, key);
@@ -60,7 +60,7 @@ nb::object step_down(nb::handle current, nb::handle key, const graph::Path& path
     case upstream::NodeKind::kLeaf:
     case upstream::NodeKind::kVariable:
     case upstream::NodeKind::kArrayRef:
-      cannot_build(path, "a module on the way", py::describe(current));
+      refuse_path(path, "a module on the way", py::describe(current));
     case upstream::NodeKind::kDict:
       next = upstream::facade().nnx_module();
       current[key] = next;
@@ -72,15 +72,15 @@ nb::object step_down(nb::handle current, nb::handle key, const graph::Path& path
     case upstream::NodeKind::kGraphNode: {
       const nb::str name(key);
       const nb::object present = attribute_besides(current, name);
-      if (present.is_valid()) cannot_build(path, "a module on the way", py::describe(present));
+      if (present.is_valid()) refuse_path(path, "a module on the way", py::describe(present));
       next = upstream::facade().nnx_module();
       py::set(current, name, next);
       return next;
     }
     case upstream::NodeKind::kTuple:
-      cannot_build(path, "an element of a tuple that is there", py::describe(key));
+      refuse_path(path, "an element of a tuple that is there", py::describe(key));
     case upstream::NodeKind::kPytreeNode:
-      cannot_build(path, "a part of a pytree that is there", py::describe(key));
+      refuse_path(path, "a part of a pytree that is there", py::describe(key));
   }
   throw InternalError("a node of no kind");
 }

@@ -1,4 +1,4 @@
-// Paths that the variables given to ToLinen.apply have, and the state of the module has not.
+// Paths of the variables given to ToLinen.apply that the state of the module does not have.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -15,14 +15,14 @@ class UnknownPaths {
   // Borrows the module.
   explicit UnknownPaths(nanobind::handle nnx_module) : module_(nnx_module) {}
 
-  // Puts the value where the module has a traced array: NNX takes that for a static attribute
-  // unless it is marked by nnx.data, and out of a trace for state. Notes any other path.
-  // `choose` is given the array that is there and returns the value for it.
+  // Sets the value if the module has a traced array at the path: for NNX an array is state, but a
+  // tracer that is not marked by nnx.data is a static attribute. `choose` returns the value for the
+  // current array. Every other path is noted.
   void add(const graph::Path& path,
            const std::function<nanobind::object(nanobind::handle current)>& choose);
 
-  // Warns about the paths that were noted, and makes the modules on the way to them. Their
-  // values are not used. ValueError if something else is on the way.
+  // Makes the missing modules on the way to the noted paths, and warns about these paths, whose
+  // values are not used. Throws ValueError if an object that is no module is on the way.
   void build() const;
 
  private:

@@ -40,7 +40,7 @@ bool holds_variable(nb::handle value) {
   return false;
 }
 
-// The first leaf path below a top-level name, for an error message.
+// The path of the first leaf of an attribute, for an error message.
 std::string first_path(nb::handle name, nb::handle value) {
   graph::Path path{nb::borrow(name)};
   nb::object level = nb::borrow(value);
@@ -60,8 +60,8 @@ std::string first_path(nb::handle name, nb::handle value) {
 
 void refuse_shadowing(nb::handle to_nnx, nb::handle name, nb::handle value,
                       const std::string& where) {
-  // capture_intermediates names what it captures after the method. Python looks
-  // __call__ up on the type, so an attribute of that name hides nothing.
+  // capture_intermediates stores the output of __call__ under that name. Python looks __call__ up
+  // on the class, so the attribute hides nothing.
   const bool hides = !name.equal(upstream::names().call_dunder) &&
                      py::class_attribute(to_nnx.type(), name).is_valid();
   if (!hides && !is_reserved(name)) return;
@@ -74,7 +74,7 @@ void refuse_shadowing(nb::handle to_nnx, nb::handle name, nb::handle value,
                      "Rename the Linen submodule or variable."});
 }
 
-// `current` and `update` merged into new nested dicts; update wins.
+// New nested dicts with the items of both; those of `update` win.
 nb::dict merged(nb::handle current, nb::handle update) {
   const py::RecursionGuard guard(" while merging updates");
   nb::dict result;

@@ -1,4 +1,4 @@
-// The attributes of a ToNNX that are its Linen module's variables.
+// The attributes of a ToNNX that are the variables of its Linen module.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -7,19 +7,19 @@
 
 namespace nnx_wrappers::bridge {
 
-// True for an object that keeps a Linen module and its variables as attributes:
-// ours, and Flax's own ToNNX inside a model.
+// True for a ToNNX of this library or of Flax: an NNX module with a Linen module and its variables
+// as attributes.
 bool is_to_nnx(nanobind::handle object);
 
-// True if it holds at least one Variable among its state attributes.
+// True if there is a Variable among the state attributes of a ToNNX.
 bool has_variables(nanobind::handle to_nnx);
 
-// The state attributes: all but the wrapper's own and Flax's private ones.
+// The state attributes of a ToNNX: all attributes but the wrapper's own and private ones of Flax.
 nanobind::dict state_attributes(nanobind::handle to_nnx);
 
-// Sets the Variables that a Linen call returned or a caller gave, merging nested
-// levels with those that are there. All names are checked before any is set.
-// Throws ValueError for a name that would hide a method of the wrapper.
+// Makes attributes of variables that a Linen call returned or a caller gave. Nested levels are
+// merged with those that exist. All names are checked before an attribute is set: throws ValueError
+// for a name that would hide an attribute of the wrapper.
 void set_variables(nanobind::handle to_nnx, nanobind::handle linen_variables,
                    const std::string& where);
 

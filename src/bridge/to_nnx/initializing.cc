@@ -38,8 +38,7 @@ Initializing::~Initializing() {
   if (!finished_) lower();
 }
 
-// An exception is passing, perhaps a Python one that is pending in C++ form.
-// The flags that were raised come down; nothing may be thrown from here.
+// Runs while an exception is passing, so it must not throw.
 void Initializing::lower() {
   for (const nb::object& pytree : pytrees_) {
     try {

@@ -1,4 +1,4 @@
-// The initializing flags of NNX modules, raised for a scope.
+// Raises the initializing flags of NNX modules for a scope in C++.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -7,7 +7,7 @@
 
 namespace nnx_wrappers::bridge {
 
-// Raises the initializing flag of the given Pytrees; the destructor lowers it for them.
+// Raises the initializing flags of these Pytrees; the destructor lowers them.
 class Initializing {
  public:
   Initializing(nanobind::handle root, std::vector<nanobind::object> pytrees);
@@ -15,8 +15,8 @@ class Initializing {
   Initializing(const Initializing&) = delete;
   Initializing& operator=(const Initializing&) = delete;
 
-  // Lowers the flags now, also of every other Pytree that was put under `root` meanwhile;
-  // throws where the destructor would have to be silent.
+  // Lowers the flags now, and those of Pytrees that have become part of the graph of `root`
+  // meanwhile. Throws if that fails, which the destructor cannot do.
   void finish();
 
  private:

@@ -43,9 +43,9 @@ LinenLayout LinenLayout::of(nb::handle linen_module, nb::handle method, const nb
   try {
     nb::dict given = py::copy_dict(kwargs);
     given[n.method] = method;
-    py::remove_if_there(given, n.capture_intermediates);
+    py::discard(given, n.capture_intermediates);
     nb::dict rngs;
-    rngs[n.params] = f.random_key(0);  // other streams fall back to it
+    rngs[n.params] = f.random_key(0);  // the other streams fall back to it
     const nb::tuple positional = py::prepended(rngs, args);
     const nb::object init = py::get(linen_module, n.init);
     const nb::object run = f.partial(init, *positional, **given);

@@ -1,5 +1,5 @@
-// What variables a Linen module has, by an abstract init: for messages, and for arrays that stand
-// where a Variable was.
+// The variables that a Linen module has, found by an abstract `init`: for error messages, and for
+// arrays that the user has put in the place of Variables.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -21,14 +21,14 @@ class LinenLayout {
     nanobind::object dtype;
   };
 
-  // Traces `init` with these arguments; nothing is computed, and no state changes. A layout
-  // without entries if that fails, as for arguments that only a call can have.
+  // Traces `init` with these arguments: nothing is computed, and no state changes. The layout is
+  // empty if that fails, for example because the arguments are for another method.
   static LinenLayout of(nanobind::handle linen_module, nanobind::handle method,
                         const nanobind::tuple& args, const nanobind::dict& kwargs);
 
   const std::vector<Entry>& entries() const { return entries_; }
 
-  // The variable at a path, or null.
+  // The variable at this path, in whichever collection, or null.
   const Entry* find(const graph::Path& path) const;
 
  private:

@@ -25,13 +25,13 @@ namespace nb = nanobind;
 
 namespace {
 
-// The shapes of the leaves of a parameter, or invalid if a leaf has none.
+// The shapes of the leaves of a parameter, or an invalid object if a leaf has none.
 nb::object shapes_of(nb::handle value) {
   const upstream::Names& n = upstream::names();
   const upstream::Facade& f = upstream::facade();
   if (upstream::is_jax_array(value)) return upstream::shape_of(value);
   nb::list shapes;
-  shapes.append("pytree");  // () is the shape of a scalar, too
+  shapes.append("pytree");  // tells a pytree without leaves from a scalar, whose shape is ()
   for (const nb::object& leaf : py::elements(f.tree_flatten(value)[0])) {
     const nb::object shape = py::get_optional(leaf, n.shape);
     if (!shape.is_valid()) return {};
@@ -40,32 +40,56 @@ nb::object shapes_of(nb::handle value) {
   return nb::tuple(shapes);
 }
 
-// What Flax's check depends on, or invalid if that cannot be told.
-nb::object check_key(nb::handle init_fn, const nb::tuple& init_args, const nb::dict& init_kwargs,
-                     nb::handle value) {
-  nb::object function = graph::static_key(init_fn);
+// The arguments of Scope.param.
+struct ParamCall {
+  nb::handle scope;
+  nb::handle name;
+  nb::handle init_fn;
+  const nb::tuple& init_args;
+  bool unbox;
+  const nb::dict& init_kwargs;
+};
+
+// The key of everything that Flax's check depends on, or an invalid object if there is none.
+nb::object check_key(const ParamCall& call, nb::handle value) {
+  nb::object function = graph::static_key(call.init_fn);
   if (!function.is_valid()) return {};
-  nb::object args = graph::static_key(init_args);
+  nb::object args = graph::static_key(call.init_args);
   if (!args.is_valid()) return {};
-  nb::object kwargs = graph::static_key_of_keywords(init_kwargs);
+  nb::object kwargs = graph::static_key_of_keywords(call.init_kwargs);
   if (!kwargs.is_valid()) return {};
   nb::object shapes = shapes_of(value);
   if (!shapes.is_valid()) return {};
   return nb::make_tuple(function, args, kwargs, shapes, graph::trace_context_key());
 }
 
-nb::object by_flax(nb::handle scope, nb::handle name, nb::handle init_fn,
-                   const nb::tuple& init_args, bool unbox, const nb::dict& init_kwargs) {
+nb::object param_by_flax(const ParamCall& call) {
   nb::list positional;
-  for (nb::handle arg : {scope, name, init_fn}) positional.append(arg);
-  for (nb::handle arg : init_args) positional.append(arg);
-  nb::dict keywords = py::copy_dict(init_kwargs);
-  keywords[upstream::names().unbox] = unbox;
+  for (nb::handle arg : {call.scope, call.name, call.init_fn}) positional.append(arg);
+  for (nb::handle arg : call.init_args) positional.append(arg);
+  nb::dict keywords = py::copy_dict(call.init_kwargs);
+  keywords[upstream::names().unbox] = call.unbox;
   return py::call(py::get(upstream::facade().scope, upstream::names().param), nb::tuple(positional),
                   keywords);
 }
 
-// The method that linen.Module.apply would run, as a function of the module.
+// Runs Flax's check, and remembers that it has passed.
+nb::object check_and_remember(const ParamCall& call, nb::handle key) {
+  graph::GuardRecorder recorder;
+  for (const nb::handle given :
+       {call.init_fn, nb::handle(call.init_args), nb::handle(call.init_kwargs)}) {
+    for (const nb::object& root : graph::known_by_identity(given)) {
+      recorder.add_root(root, py::full_name(root));
+    }
+  }
+  recorder.start();
+  nb::object value = param_by_flax(call);
+  ShapeCheckCache::get().add(key, recorder.finish());
+  return value;
+}
+
+// The method that linen.Module.apply would run, as a function of the module. An invalid object for
+// a submodule, which `apply` finds by its name.
 nb::object method_of(nb::handle linen_module, nb::handle method) {
   const upstream::Facade& f = upstream::facade();
   if (method.is_none())
@@ -84,38 +108,23 @@ nb::object method_of(nb::handle linen_module, nb::handle method) {
 
 nb::object checked_param(nb::handle scope, nb::handle name, nb::handle init_fn,
                          const nb::tuple& init_args, bool unbox, const nb::dict& init_kwargs) {
+  using Status = ShapeCheckCache::Status;
+  const ParamCall call{scope, name, init_fn, init_args, unbox, init_kwargs};
   const upstream::Names& n = upstream::names();
   nb::object value = upstream::scope_variable(scope, n.params, name);
-  // Qwix counts the operations of an initializer too, so with it each one has to run.
-  if (!value.is_valid() || upstream::qwix_interceptors().is_valid()) {
-    return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
-  }
+  // Qwix counts the operations of initializers too, so while it intercepts each of them has to run.
+  if (!value.is_valid() || upstream::qwix_interceptors().is_valid()) return param_by_flax(call);
   if (unbox && !upstream::is_jax_array(value)) {
     value = upstream::facade().unbox(value);
   }
   const bool may_keep = upstream::has(upstream::Feature::kShapeChecks);
-  const nb::object key =
-      may_keep ? check_key(init_fn, init_args, init_kwargs, value) : nb::object();
-  ShapeChecks& checks = ShapeChecks::get();
-  // What runs inside a recording is part of it.
-  const bool is_kept = key.is_valid() && !py::CallRecorder::is_recording();
-  const ShapeChecks::Known known = is_kept ? checks.find(key) : ShapeChecks::Known::kNeverKept;
-  if (known == ShapeChecks::Known::kPassed) {
-    upstream::reserve(scope, name, n.params);
-    return value;
-  }
-  if (known == ShapeChecks::Known::kNeverKept) {
-    return by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
-  }
-  graph::GuardRecorder recorder;
-  for (const nb::handle given : {init_fn, nb::handle(init_args), nb::handle(init_kwargs)}) {
-    for (const nb::object& root : graph::known_by_identity(given)) {
-      recorder.add_root(root, py::full_name(root));
-    }
-  }
-  recorder.start();
-  value = by_flax(scope, name, init_fn, init_args, unbox, init_kwargs);
-  checks.add(key, recorder.finish());
+  const nb::object key = may_keep ? check_key(call, value) : nb::object();
+  // During a recording the initializer has to run, since the recording depends on what it reads.
+  const bool may_be_cached = key.is_valid() && !py::CallRecorder::is_recording();
+  const Status status = may_be_cached ? ShapeCheckCache::get().find(key) : Status::kNotCacheable;
+  if (status == Status::kNotCacheable) return param_by_flax(call);
+  if (status == Status::kUnknown) return check_and_remember(call, key);
+  upstream::reserve(scope, name, n.params);
   return value;
 }
 
@@ -130,8 +139,8 @@ nb::object apply_linen(nb::handle linen_module, const LinenCall& call, const nb:
   const nb::tuple positional = py::prepended(call.variables, args);
   given[n.rngs] = call.rngs;
   if (!function.is_valid()) {
-    // A submodule by name, or what only behaves as a Linen module: its own way.
-    nb::dict keys = drawn(nb::cast<nb::dict>(call.rngs));
+    // A submodule by its name, or an object that only behaves as a Linen module: its own `apply`.
+    nb::dict keys = drawn_keys(nb::cast<nb::dict>(call.rngs));
     for (const auto& [name, key] : py::dict_items(keys)) {
       const bool is_lazy = !is_linen && key.type().is(f.lazy_rng);
       if (is_lazy) keys[name] = key.attr("as_jax_rng")();
@@ -141,15 +150,15 @@ nb::object apply_linen(nb::handle linen_module, const LinenCall& call, const nb:
     given[n.mutable_] = call.mutable_;
     return py::call(py::get(linen_module, n.apply), positional, given);
   }
-  upstream::check_module(linen_module);
+  upstream::run_module_checks(linen_module);
   nb::object capture = py::dict_get(given, n.capture_intermediates);
   if (capture.is_valid()) {
     py::remove(given, n.capture_intermediates);
   } else {
     capture = nb::bool_(false);
   }
-  // linen.apply clones the module into the scope that it makes; the clone is where
-  // the scope can be given its class before any child scope exists.
+  // linen.apply clones the module into a scope that it makes. `clone` changes the class of the
+  // scope, before there is a child scope.
   const nb::object cloner =
       py::python_class("ScopedClone", "nnx_wrappers._scope")(linen_module, call.initializing);
   const nb::object run = f.linen_apply(function, cloner, nb::arg("mutable") = call.mutable_,

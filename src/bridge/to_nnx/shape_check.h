@@ -1,9 +1,9 @@
-// Linen's shape check of parameters, remembered.
+// Runs Linen modules in a scope that remembers the shape check of parameters.
 //
-// Every `apply` re-traces each initializer only to compare its shape with that of
-// the parameter it is given. The scope that ToNNX runs a Linen module in remembers
-// which (initializer, arguments, trace context, shapes) have passed Flax's own
-// check, and asks Flax for everything else. So a wrong shape is still Flax's error.
+// In every `apply` Linen traces each initializer again, to compare the shape that it gives with
+// that of the parameter. The scope in which ToNNX runs a Linen module remembers which (initializer,
+// arguments, trace context, shapes) have passed that check, and calls Flax for all others. So a
+// wrong shape still raises Flax's own error.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -12,15 +12,15 @@
 
 namespace nnx_wrappers::bridge {
 
-// Scope.param: Flax's contract (reservation, boxes, errors), with the check
-// remembered where the initializer and its arguments have a static key.
+// The body of CheckedScope.param. It has the contract of Scope.param (reservation, boxes, errors).
+// The check is remembered if the initializer and its arguments have static keys.
 nanobind::object checked_param(nanobind::handle scope, nanobind::handle name,
                                nanobind::handle init_fn, const nanobind::tuple& init_args,
                                bool unbox, const nanobind::dict& init_kwargs);
 
-// linen.Module.apply in such a scope; arguments as there. A child scope is of its
-// parent's class, so the whole module runs in it. With `initializing` the module
-// sees itself in `init` although it runs on given variables.
+// linen.Module.apply in such a scope, with the same arguments. Child scopes are of the class of
+// their parent, so the whole module runs in it. With `initializing` the module finds itself in
+// `init`, although it runs on given variables.
 struct LinenCall {
   nanobind::handle variables;
   nanobind::handle rngs;

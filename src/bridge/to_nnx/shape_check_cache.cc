@@ -13,45 +13,46 @@ namespace nb = nanobind;
 
 namespace {
 
+// NOLINTNEXTLINE(cert-err58-cpp): runs no Python, and throws only where there is no memory
 const py::CacheRegistration kRegistration({"shape_checks",
-                                           [] { return py::counts_of(ShapeChecks::get()); },
-                                           [] { ShapeChecks::get().clear(); }});
+                                           [] { return py::counts_of(ShapeCheckCache::get()); },
+                                           [] { ShapeCheckCache::get().clear(); }});
 
 }  // namespace
 
-ShapeChecks& ShapeChecks::get() {
-  static constinit py::Once<ShapeChecks> checks;  // immortal: holds Python objects
-  return checks.get([] { return ShapeChecks(); });
+ShapeCheckCache& ShapeCheckCache::get() {
+  static constinit py::Once<ShapeCheckCache> checks;  // immortal: holds Python objects
+  return checks.get([] { return ShapeCheckCache(); });
 }
 
-// A look-up runs __hash__ and __eq__ of the keys, which may clear the table: it holds the
-// dict that it looks into.
+// A look-up in `ids_` runs `__hash__` and `__eq__` of keys, which may clear the cache, so it owns
+// the dict that it looks into.
 
-ShapeChecks::Known ShapeChecks::find(nb::handle key) {
+ShapeCheckCache::Status ShapeCheckCache::find(nb::handle key) {
   const nb::dict ids = ids_;
   const nb::object id = py::dict_get(ids, key);
   const auto known = id.is_valid() ? entries_.find(nb::cast<size_t>(id)) : entries_.end();
-  std::string changed;
   const bool is_known = known != entries_.end();
-  const bool has_passed = is_known && known->second != nullptr && known->second->holds(changed);
+  const bool has_passed =
+      is_known && known->second != nullptr && !known->second->first_change().has_value();
   ++(has_passed ? hits_ : misses_);
-  if (has_passed) return Known::kPassed;
-  return is_known && known->second == nullptr ? Known::kNeverKept : Known::kUnknown;
+  if (has_passed) return Status::kPassed;
+  return is_known && known->second == nullptr ? Status::kNotCacheable : Status::kUnknown;
 }
 
-void ShapeChecks::add(nb::handle key, graph::Dependences dependences) {
-  if (dependences.guards == nullptr && dependences.may_be_retried) return;
-  if (entries_.size() >= kLargest) clear();
+void ShapeCheckCache::add(nb::handle key, graph::Dependencies dependencies) {
+  if (dependencies.guards == nullptr && dependencies.may_be_retried) return;
+  if (entries_.size() >= kMaxEntries) clear();
   const nb::dict ids = ids_;
   const nb::object known = py::dict_get(ids, key);
   const size_t id = known.is_valid() ? nb::cast<size_t>(known) : next_id_++;
   if (!known.is_valid()) ids[key] = id;
-  if (!ids.is(ids_)) return;  // cleared meanwhile: nothing would lead to it
-  const auto dying = std::exchange(entries_[id], std::move(dependences.guards));
+  if (!ids.is(ids_)) return;  // the cache was cleared meanwhile, so the id is in no dict
+  const auto dying = std::exchange(entries_[id], std::move(dependencies.guards));
 }
 
-void ShapeChecks::clear() {
-  // What the keys own dies after the table is empty: their destructors may call us.
+void ShapeCheckCache::clear() {
+  // The keys die after the cache is empty, since their destructors may call this library.
   const nb::dict dying = std::exchange(ids_, nb::dict());
   const auto dying_entries = std::exchange(entries_, {});
   hits_ = 0;

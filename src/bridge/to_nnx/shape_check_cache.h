@@ -1,4 +1,4 @@
-// Which parameters have passed Linen's shape check.
+// The cache of the parameters that have passed Linen's shape check.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,23 +11,24 @@
 
 namespace nnx_wrappers::bridge {
 
-// What Flax's shape check has passed, and what that depends on. Bounded: when full it forgets
-// everything, since the keys of a program that runs are few. Holds references to its keys; needs
-// the GIL.
-class ShapeChecks {
+// Remembers by key which checks have passed, with guards for what the initializer depends on. A
+// full cache forgets everything, since a running program has few keys. Needs the GIL.
+class ShapeCheckCache {
  public:
-  // That of this process.
-  static ShapeChecks& get();
+  // The cache of this process.
+  static ShapeCheckCache& get();
 
-  enum class Known {
-    kPassed,    // and nothing has changed since
-    kUnknown,   // to be checked, and recorded
-    kNeverKept  // to be checked each time
+  enum class Status {
+    kPassed,       // the check has passed, and nothing has changed since
+    kUnknown,      // the check has to run, and may be remembered
+    kNotCacheable  // the check has to run each time
   };
 
-  // Runs user code (`__hash__`, `__eq__`) of the key, which may clear the cache.
-  Known find(nanobind::handle key);
-  void add(nanobind::handle key, graph::Dependences dependences);
+  // Runs user code of the key (`__hash__`, `__eq__`), which may clear the cache.
+  Status find(nanobind::handle key);
+
+  // Remembers a check that has passed while `dependencies` were recorded.
+  void add(nanobind::handle key, graph::Dependencies dependencies);
   void clear();
 
   size_t size() const { return entries_.size(); }
@@ -35,9 +36,10 @@ class ShapeChecks {
   size_t misses() const { return misses_; }
 
  private:
-  static constexpr size_t kLargest = 8192;
-  nanobind::dict ids_;  // key -> id of its entry
-  std::unordered_map<size_t, std::shared_ptr<const graph::GuardSet>> entries_;  // null: never kept
+  static constexpr size_t kMaxEntries = 8192;
+  nanobind::dict ids_;  // the ids of entries by key
+  // Guards by id; null for a key that is not cacheable.
+  std::unordered_map<size_t, std::shared_ptr<const graph::GuardSet>> entries_;
   size_t next_id_ = 0;
   size_t hits_ = 0;
   size_t misses_ = 0;

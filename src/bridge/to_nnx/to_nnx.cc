@@ -45,7 +45,7 @@ bool is_callable(nb::handle object, nb::handle name) {
   return found.is_valid() && PyCallable_Check(found.ptr()) != 0;
 }
 
-// A Linen module, or what behaves as one: a proxy, a test double.
+// Accepts also an object that only behaves as a Linen module, such as a proxy.
 void require_linen_module(nb::handle module) {
   if (upstream::is_linen_module(module)) return;
   const bool is_linen_class =
@@ -65,7 +65,7 @@ void require_linen_module(nb::handle module) {
   raise_type_error({"ToNNX", "an instance of a Linen module", py::describe(module), remedy});
 }
 
-nb::object own_rngs(nb::handle rngs) {
+nb::object forked_rngs(nb::handle rngs) {
   const upstream::Facade& f = upstream::facade();
   if (rngs.is_none()) return nb::none();
   if (py::is_instance(rngs, f.rngs)) return py::get(rngs, upstream::names().fork)();
@@ -74,15 +74,15 @@ nb::object own_rngs(nb::handle rngs) {
                     "Pass rngs=nnx.Rngs(0), for example."});
 }
 
-// The same error object with one more sentence, so that `except` clauses and
-// tracebacks stay as they are.
+// Adds a sentence to the message of an error. The error object stays the same, for `except` clauses
+// and tracebacks.
 void append_remedy(nb::python_error& error, const std::string& remedy) {
   const nb::object value = nb::borrow(error.value());
   const std::string text = py::utf8(value);
   py::set(value, upstream::names().args, nb::make_tuple(text + " " + remedy));
 }
 
-// A call of a ToNNX: what it was given, and what it runs.
+// A call of a ToNNX: its arguments, and the Linen module that it runs.
 struct Call {
   nb::handle self;
   nb::handle linen_module;
@@ -97,16 +97,16 @@ struct Call {
   }
 };
 
-// Whether anything stands where the Linen module has a variable: a Variable, None, a number.
-bool has_any(nb::handle to_nnx, const bridge::LinenLayout& layout) {
+// True if there is an attribute at the path of a variable of the Linen module, whatever its type.
+bool has_any_state(nb::handle to_nnx, const bridge::LinenLayout& layout) {
   return bridge::has_variables(to_nnx) ||
          std::ranges::any_of(layout.entries(), [&](const bridge::LinenLayout::Entry& entry) {
            return bridge::attribute_at(to_nnx, entry.path).is_valid();
          });
 }
 
-// What is wrong with the variables that a module has, if Linen misses one of them.
-std::string what_is_missing(const Call& call, const bridge::LinenLayout& layout) {
+// The text for a module that has variables, but not the one that Linen asked for.
+std::string missing_variable_text(const Call& call, const bridge::LinenLayout& layout) {
   for (const auto& entry : layout.entries()) {
     const nb::object present = bridge::attribute_at(call.self, entry.path);
     const nb::object type = upstream::type_for_collection(entry.collection);
@@ -116,23 +116,23 @@ std::string what_is_missing(const Call& call, const bridge::LinenLayout& layout)
     }
     const std::string got = present.is_valid() ? py::describe(present) : "nothing";
     return call.where() + ", " + bridge::to_string(entry) + ": expected a " + py::type_name(type) +
-           ", got " + got + ". Set one with the value that the module was " +
-           "trained to: the others stay as they are.";
+           ", got " + got + ". Set a Variable of this type with the trained value; the other " +
+           "variables stay as they are.";
   }
-  return call.where() + " has variables, but not those that this call needs: it may be another " +
-         "method, or inputs of another kind, than lazy_init was called with.";
+  return call.where() + " has variables, but not those that this call needs: lazy_init may have " +
+         "been called with another method, or with inputs of another kind.";
 }
 
-// Linen could not find a variable: say what to do about it.
+// Rethrows Linen's error for a variable that it could not find, with what to do about it.
 [[noreturn]] void rethrow_not_found(nb::python_error& error, const Call& call) {
   const upstream::Facade& f = upstream::facade();
   const bridge::LinenLayout layout = call.layout();
-  if (has_any(call.self, layout)) {
-    append_remedy(error, what_is_missing(call, layout));
+  if (has_any_state(call.self, layout)) {
+    append_remedy(error, missing_variable_text(call, layout));
   } else if (error.matches(f.collection_not_found_error)) {
     const std::string text =
         py::utf8(error.value()) + " " + call.where() + " has no variables yet. " + kInitRemedy;
-    // Past the constructors of Flax's classes, which build their text from parts.
+    // Without the constructors of Flax's classes, which make the message themselves.
     const nb::object raised =
         f.not_initialized_error.attr("__new__")(f.not_initialized_error, text);
     nb::object cause = nb::borrow(error.value());
@@ -145,8 +145,8 @@ std::string what_is_missing(const Call& call, const bridge::LinenLayout& layout)
   throw;  // NOLINT: the python_error being handled by the caller
 }
 
-// Initializes once more while a ToLinen does: the first call has made the variables, and
-// this one runs on them. Linen itself would not make them anew either.
+// In kInitializeAgain a ToLinen in `init` calls the module for another time. The first call has
+// made the variables, and this one runs on them, as a Linen submodule would.
 enum class Mode : std::uint8_t { kCall, kInitialize, kInitializeAgain };
 
 Mode mode_of(nb::handle self) {
@@ -163,11 +163,19 @@ nb::object initialize_linen(const Call& call, nb::handle rngs, bridge::UsageOfCa
   given[n.method] = call.options.method;
   const nb::tuple positional = py::prepended(rngs, call.args);
   const nb::object result = [&] {
-    const bridge::UsageOfCall::ClockPause away(usage);
+    const bridge::UsageOfCall::ClockPause pause(usage);
     return py::call(py::get(call.linen_module, n.init_with_output), positional, given);
   }();
   bridge::set_variables(call.self, result[1], call.where() + ".lazy_init");
   return result[0];
+}
+
+// The error of a call that changes a collection which the current trace may not change.
+void explain_closed_over(nb::python_error& error, const Call& call) {
+  append_remedy(error, call.where() +
+                           ": the module is closed over by a transformation, in which its "
+                           "variables may not change. Pass it as an argument of the "
+                           "transformation, or call it in its eval mode or with mutable=False.");
 }
 
 nb::object run_linen(const Call& call, nb::handle rngs, bool initializes_again,
@@ -183,31 +191,45 @@ nb::object run_linen(const Call& call, nb::handle rngs, bool initializes_again,
   }
   nb::object result;
   try {
-    const bridge::UsageOfCall::ClockPause away(usage);
+    const bridge::UsageOfCall::ClockPause pause(usage);
     result = bridge::apply_linen(
         call.linen_module, {given.variables, rngs, call.options.method, filter, initializes_again},
         call.args, call.kwargs);
   } catch (nb::python_error& error) {
-    const bool is_ours = error.matches(upstream::facade().modify_variable_error) && !is_named &&
-                         !given.not_writable.empty();
-    if (!is_ours) throw;
-    append_remedy(error, call.where() +
-                             ": the module is closed over by a transformation, in which its "
-                             "variables may not change. Pass it as an argument of the "
-                             "transformation, or call it in its eval mode or with mutable=False.");
+    const bool is_closed_over = error.matches(upstream::facade().modify_variable_error) &&
+                                !is_named && !given.not_writable.empty();
+    if (is_closed_over) explain_closed_over(error, call);
     throw;
   }
   if (filter.ptr() == Py_False) return result;
   const nb::object updates = result[1];
   std::optional<bridge::LinenLayout> layout;
-  const auto may_make = [&](nb::handle collection, const graph::Path& path) {
+  const auto may_create = [&](nb::handle collection, const graph::Path& path) {
     if (is_named) return true;
     if (!layout) layout = call.layout();
     const bridge::LinenLayout::Entry* entry = layout->find(path);
     return entry == nullptr || !entry->collection.equal(collection);
   };
-  bridge::write_updates(call.self, given.variables, updates, may_make, call.where());
+  bridge::write_updates(call.self, given.variables, updates, may_create, call.where());
   return result[0];
+}
+
+// Adds to the error of a call what to do about it, and rethrows it. `keys` are those of the call.
+[[noreturn]] void rethrow_explained(nb::python_error& error, const Call& call, const nb::dict& keys,
+                                    Mode mode) {
+  const upstream::Facade& f = upstream::facade();
+  if (mode == Mode::kCall) {
+    if (error.matches(f.param_not_found_error) || error.matches(f.collection_not_found_error) ||
+        error.matches(f.variable_not_found_error)) {
+      rethrow_not_found(error, call);
+    }
+    if (error.matches(f.invalid_rng_error) && bridge::has_held_back_keys(keys)) {
+      append_remedy(error, bridge::kHeldBackRemedy);
+    }
+  } else if (error.matches(f.invalid_rng_error) && nb::len(keys) == 0) {
+    append_remedy(error, "Give ToNNX random keys: ToNNX(module, rngs=nnx.Rngs(0)).");
+  }
+  throw;  // NOLINT: the python_error being handled by the caller
 }
 
 }  // namespace
@@ -216,7 +238,7 @@ namespace bridge::to_nnx {
 
 void initialize(nb::handle self, nb::handle linen_module, nb::handle rngs) {
   require_linen_module(linen_module);
-  const nb::object forked = own_rngs(rngs);
+  const nb::object forked = forked_rngs(rngs);
   py::set(self, upstream::names().to_nnx_module, linen_module);
   py::set(self, upstream::names().to_nnx_rngs, forked);
 }
@@ -235,14 +257,13 @@ nb::object call(nb::handle self, const nb::tuple& args, const nb::dict& kwargs,
                        "Call super().__init__(module, rngs=rngs) in the subclass."});
   }
   bridge::UsageOfCall usage("ToNNX", linen_module);
-  const bool own = options.rngs.is_none();
-  nb::object source = own ? py::dict_get(attributes, n.to_nnx_rngs) : options.rngs;
+  nb::object source =
+      options.rngs.is_none() ? py::dict_get(attributes, n.to_nnx_rngs) : options.rngs;
   if (!source.is_valid()) source = nb::none();
   const Mode mode = mode_of(self);
-  const bool initializing = mode != Mode::kCall;
   if (mode == Mode::kInitialize) usage.initializes();
-  // RNG counts advance before Linen runs, so they are part of what a failure undoes. Variables
-  // are written at the end, all or none: the attributes are enough.
+  // A failure puts back the RNG counts, which advance before Linen runs. Of the module it puts back
+  // the attributes alone, since Variables are written at the end, all or none.
   graph::Snapshot before;
   before.add_attributes(self);
   before.add_graph(source);
@@ -250,24 +271,11 @@ nb::object call(nb::handle self, const nb::tuple& args, const nb::dict& kwargs,
     nb::dict keys;
     const Call call{self, linen_module, args, kwargs, options};
     try {
-      keys = initializing ? nnx_rngs_to_linen(source) : bridge::lazy_keys(source);
+      keys = mode == Mode::kCall ? bridge::lazy_keys(source) : nnx_rngs_to_linen(source);
       if (mode == Mode::kInitialize) return initialize_linen(call, keys, usage);
       return run_linen(call, keys, mode == Mode::kInitializeAgain, usage);
     } catch (nb::python_error& error) {
-      const upstream::Facade& f = upstream::facade();
-      if (!initializing &&
-          (error.matches(f.param_not_found_error) || error.matches(f.collection_not_found_error) ||
-           error.matches(f.variable_not_found_error))) {
-        rethrow_not_found(error, call);
-      }
-      if (!initializing && error.matches(f.invalid_rng_error) && bridge::holds_back(keys)) {
-        append_remedy(error, bridge::kHeldBack);
-      }
-      if (initializing && error.matches(f.invalid_rng_error) && keys.is_valid() &&
-          nb::len(keys) == 0) {
-        append_remedy(error, "Give ToNNX random keys: ToNNX(module, rngs=nnx.Rngs(0)).");
-      }
-      throw;
+      rethrow_explained(error, call, keys, mode);
     }
   });
 }
@@ -279,7 +287,7 @@ nb::object attribute(nb::handle self, nb::handle name) {
   if (linen_module.is_valid()) {
     const nb::object method = py::class_attribute(linen_module.type(), name);
     if (method.is_valid() && PyCallable_Check(method.ptr()) != 0) {
-      // The class's __call__: a captured output may stand under that name in `self`.
+      // The __call__ of the class, since `self` may have a captured output under that name.
       const nb::object call = py::class_attribute(self.type(), n.call_dunder);
       nb::object bound = upstream::facade().partial(call.attr("__get__")(self, self.type()),
                                                     nb::arg("method") = method);

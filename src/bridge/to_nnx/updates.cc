@@ -23,43 +23,38 @@ namespace nb = nanobind;
 
 namespace {
 
-// Collections that a call fills only if it is asked to: what they hold is of that call.
+// True for the collections whose variables belong to one call, which fills them only on request.
 bool is_filled_on_request(nb::handle collection) {
   const std::string name = py::utf8(collection);
   return name == "intermediates" || name == "perturbations";
 }
 
-bool is_present(nb::handle object) {
-  const nb::object trace_state = upstream::trace_state_of(object);
-  return !trace_state.is_valid() || upstream::is_present(trace_state);
-}
-
-// Which Variables this trace may change; each TraceState is asked once.
+// Tells which Variables the current trace may change. Remembers the answer for each TraceState.
 class Writability {
  public:
   bool may_change(nb::handle variable) {
-    if (!upstream::is_plain_variable(variable)) return true;  // a hijax variable sees to itself
+    if (!upstream::is_plain_variable(variable)) return true;  // a hijax variable checks it itself
     if (upstream::is_array_ref(upstream::raw_value(variable))) return true;
     const nb::object state = upstream::trace_state_of(variable);
     if (!state.is_valid()) return true;
     const auto known = known_.find(state.ptr());
     if (known != known_.end()) return known->second;
     kept_.push_back(state);
-    return known_[state.ptr()] = upstream::is_present(state);
+    return known_[state.ptr()] = upstream::is_current_trace(state);
   }
 
  private:
   std::map<PyObject*, bool> known_;
-  std::vector<nb::object> kept_;
+  std::vector<nb::object> kept_;  // owns the keys of known_
 };
 
-struct StandIn {
+struct ArrayAttribute {
   graph::Path path;
   nb::object value;
 };
 
-// Arrays among nested attributes where a Variable could be.
-void find_arrays(nb::handle level, graph::Path& path, std::vector<StandIn>& found) {
+// Finds the arrays among nested attributes that are no Variables.
+void find_arrays(nb::handle level, graph::Path& path, std::vector<ArrayAttribute>& found) {
   const py::RecursionGuard guard(" while looking for arrays");
   for (const auto& [key, value] : py::mapping_items(level)) {
     if (upstream::is_variable(value)) continue;
@@ -77,12 +72,12 @@ std::string shape_text(nb::handle shape, nb::handle dtype) {
   return py::utf8(nb::str(dtype)) + py::utf8(nb::repr(shape));
 }
 
-void add_stand_ins(nb::dict& variables, const std::vector<StandIn>& arrays,
-                   const LinenLayout& layout, const std::string& where) {
+void add_array_attributes(nb::dict& variables, const std::vector<ArrayAttribute>& arrays,
+                          const LinenLayout& layout, const std::string& where) {
   const upstream::Names& n = upstream::names();
-  for (const StandIn& array : arrays) {
+  for (const ArrayAttribute& array : arrays) {
     const LinenLayout::Entry* entry = layout.find(array.path);
-    if (entry == nullptr) continue;  // an attribute of the user's own
+    if (entry == nullptr) continue;  // the Linen module has no variable there
     const nb::object shape = upstream::shape_of(array.value);
     const nb::object dtype = py::get(array.value, n.dtype);
     const bool fits = entry->shape.is_valid() && shape.equal(entry->shape) &&
@@ -95,9 +90,8 @@ void add_stand_ins(nb::dict& variables, const std::vector<StandIn>& arrays,
                          "the array " + shape_text(shape, dtype),
                          "Set a value that fits, or lazy_init with inputs of the new shape."});
     }
-    graph::Path path{entry->collection};
-    path.insert(path.end(), array.path.begin(), array.path.end());
-    graph::insert_nested(variables, path, array.value);
+    graph::insert_nested(variables, graph::with_collection(entry->collection, array.path),
+                         array.value);
   }
 }
 
@@ -116,13 +110,11 @@ bool is_same_leaf(nb::handle before, nb::handle after) {
   return true;
 }
 
-// Sorts the leaves of the updates into those that are written in place, and new ones.
-class Writing {
+// Sorts the leaves of the updates into those that are written in place, and new variables.
+class UpdateWriter {
  public:
-  using MayMake = std::function<bool(nb::handle, const graph::Path&)>;
-
-  Writing(nb::handle to_nnx, const MayMake& may_make, const std::string& where)
-      : to_nnx_(to_nnx), may_make_(may_make), where_(where) {}
+  UpdateWriter(nb::handle to_nnx, const MayCreate& may_create, const std::string& where)
+      : to_nnx_(to_nnx), may_create_(may_create), where_(where) {}
 
   void add(nb::handle collection, nb::handle given, nb::handle updated) {
     collection_ = collection;
@@ -131,11 +123,13 @@ class Writing {
   }
 
   void write() {
-    if (!fresh_.empty() && !is_present(to_nnx_)) refuse_trace(fresh_path_);
-    // What is written is put back if a later step fails.
+    if (!new_variables_.empty() && !upstream::may_change_in_current_trace(to_nnx_)) {
+      refuse_trace(first_new_path_);
+    }
+    // The values from before are put back if a later step fails.
     std::vector<std::pair<nb::object, nb::object>> before;
     try {
-      if (!fresh_.empty()) set_variables(to_nnx_, fresh_, where_);
+      if (!new_variables_.empty()) set_variables(to_nnx_, new_variables_, where_);
       for (const auto& [variable, value] : in_place_) {
         before.emplace_back(variable, upstream::stored_value(variable));
         upstream::store_value(variable, value);
@@ -171,7 +165,7 @@ class Writing {
       in_place_.emplace_back(present, upstream::unboxed(value));
       return;
     }
-    if (!was_given && !may_make_(collection_, path_)) {
+    if (!was_given && !may_create_(collection_, path_)) {
       const std::string got = !present.is_valid() ? "nothing there"
                               : is_variable ? py::describe(present) + ", of another collection"
                                             : py::describe(present);
@@ -181,10 +175,8 @@ class Writing {
                              "(value), or name the "
                              "collection in `mutable` to have it made anew."});
     }
-    graph::Path path{nb::borrow(collection_)};
-    path.insert(path.end(), path_.begin(), path_.end());
-    graph::insert_nested(fresh_, path, value);
-    if (fresh_path_.empty()) fresh_path_ = text();
+    graph::insert_nested(new_variables_, graph::with_collection(collection_, path_), value);
+    if (first_new_path_.empty()) first_new_path_ = text();
   }
 
   std::string text() const { return py::utf8(collection_) + "/" + graph::to_string(path_); }
@@ -208,14 +200,14 @@ class Writing {
   }
 
   nb::handle to_nnx_;
-  const MayMake& may_make_;
+  const MayCreate& may_create_;
   const std::string& where_;
   nb::handle collection_;
   graph::Path path_;
   Writability writability_;
   std::vector<std::pair<nb::object, nb::object>> in_place_;
-  nb::dict fresh_;
-  std::string fresh_path_;
+  nb::dict new_variables_;
+  std::string first_new_path_;
 };
 
 }  // namespace
@@ -231,10 +223,10 @@ GivenVariables given_variables_of(nb::handle to_nnx, const std::function<LinenLa
     bool& all = may_change.try_emplace(py::utf8(collection), true).first->second;
     all = all && writability.may_change(variable);
   });
-  std::vector<StandIn> arrays;
+  std::vector<ArrayAttribute> arrays;
   graph::Path path;
   find_arrays(attributes, path, arrays);
-  if (!arrays.empty()) add_stand_ins(given.variables, arrays, layout_of(), where);
+  if (!arrays.empty()) add_array_attributes(given.variables, arrays, layout_of(), where);
   nb::list filter;
   for (const auto& item : py::dict_items(given.variables)) {
     if (item.first.equal(upstream::names().params) || is_filled_on_request(item.first)) continue;
@@ -250,13 +242,12 @@ GivenVariables given_variables_of(nb::handle to_nnx, const std::function<LinenLa
 }
 
 void write_updates(nb::handle to_nnx, const nb::dict& given, nb::handle updates,
-                   const std::function<bool(nb::handle, const graph::Path&)>& may_make,
-                   const std::string& where) {
-  Writing writing(to_nnx, may_make, where);
+                   const MayCreate& may_create, const std::string& where) {
+  UpdateWriter writer(to_nnx, may_create, where);
   for (const auto& [collection, updated] : py::mapping_items(updates)) {
-    writing.add(collection, py::dict_get(given, collection), updated);
+    writer.add(collection, py::dict_get(given, collection), updated);
   }
-  writing.write();
+  writer.write();
 }
 
 nb::object attribute_at(nb::handle to_nnx, const graph::Path& path) {

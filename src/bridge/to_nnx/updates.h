@@ -1,4 +1,4 @@
-// What a Linen call has changed, written into the Variables of a ToNNX.
+// The variables that a ToNNX gives to a Linen call, and the updates that the call returns.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,31 +11,33 @@
 
 namespace nnx_wrappers::bridge {
 
-// The variables of one call: what Linen was given, and what stands behind it.
+class LinenLayout;
+
+// The variables of one call.
 struct GivenVariables {
-  nanobind::dict variables;               // collections
-  nanobind::object default_filter;        // what may change if nobody says it
-  std::vector<std::string> not_writable;  // collections that may not change in this trace
+  nanobind::dict variables;               // by collection
+  nanobind::object default_filter;        // the collections that may change by default
+  std::vector<std::string> not_writable;  // the others that the current trace may not change
 };
 
-// Reads the state attributes of a ToNNX; get hooks run. `layout_of`, called if arrays stand among
-// them where no Variable is, gives what the Linen module has: an array that fits one of its
-// variables is its value. ValueError with the path for one that does not fit.
-class LinenLayout;
+// Reads the state attributes of a ToNNX; get hooks run. An array in the place of a Variable is the
+// value of the variable that `layout_of`, called only then, has at its path. Throws ValueError if
+// shape or dtype are not those of that variable.
 GivenVariables given_variables_of(nanobind::handle to_nnx,
                                   const std::function<LinenLayout()>& layout_of,
                                   const std::string& where);
 
-// Writes the leaves of `updates` that are others than those given: in place into the Variable that
-// is there, else into a new one. `may_make` says whether a path that the call was not given may be
-// new (collection, path); if not, ValueError. A Variable or module that this trace may not change
-// is a TraceContextError. All or nothing.
-void write_updates(
-    nanobind::handle to_nnx, const nanobind::dict& given, nanobind::handle updates,
-    const std::function<bool(nanobind::handle collection, const graph::Path& path)>& may_make,
-    const std::string& where);
+// True if a call may create the variable at this path, which it was not given.
+using MayCreate = std::function<bool(nanobind::handle collection, const graph::Path& path)>;
 
-// What is at the path below the attributes of a ToNNX, or an invalid object.
+// Writes the leaves of `updates` that differ from those in `given`: into the Variable at the path
+// if there is one, else as a new Variable. Throws ValueError for a new variable that `may_create`
+// does not allow, and TraceContextError if the current trace may not change the Variable or the
+// module. Writes everything or nothing.
+void write_updates(nanobind::handle to_nnx, const nanobind::dict& given, nanobind::handle updates,
+                   const MayCreate& may_create, const std::string& where);
+
+// The object at a path below the attributes of a ToNNX, or an invalid object.
 nanobind::object attribute_at(nanobind::handle to_nnx, const graph::Path& path);
 
 }  // namespace nnx_wrappers::bridge

@@ -420,7 +420,7 @@ def test_texts_for_numbers_are_loaded_or_refused(plans):
         restored = serialization.msgpack_restore(serialization.to_bytes(variables))
         assert list(restored["params"]["layers"]) == ["0", "1"]
         call = {"mutable": ["batch_stats"]}
-        with pytest.raises(ValueError, match="numbers as keys of lists"):
+        with pytest.raises(ValueError, match="integers as keys of lists"):
             model.apply(restored, X, **call)
         both = {**variables["params"]["layers"], "0": variables["params"]["layers"][0]}
         with pytest.raises(ValueError, match="either the number 0 or the text '0', got both"):
