@@ -167,8 +167,10 @@ Facade load() {
   f.graph_registry = look_up({"flax.nnx.graphlib:GRAPH_REGISTRY", "flax.nnx.graph:GRAPH_REGISTRY"});
   f.pytree_registry =
       look_up({"flax.nnx.graphlib:PYTREE_REGISTRY", "flax.nnx.graph:PYTREE_REGISTRY"});
-  f.jax_pytree_registry = look_for({"flax.nnx.graphlib:JAX_PYTREE_REGISTRY"});
+  f.jax_pytree_registry =
+      look_for({"flax.nnx.graphlib:JAX_PYTREE_REGISTRY", "flax.nnx.graph:JAX_PYTREE_REGISTRY"});
   f.data_elem = look_for_class({"flax.nnx.graphlib:DataElem"});
+  f.has_data_marks = look_for({"flax.nnx.graphlib:DataElem"}).is_valid();
   f.static_elem = look_for_class({"flax.nnx.graphlib:StaticElem"});
   f.bridge_context = look_for({"flax.nnx.bridge.module:MODULE_CONTEXT"});
   f.nnx_meta = look_up({"flax.nnx.bridge:NNXMeta", "flax.nnx.bridge.variables:NNXMeta"});

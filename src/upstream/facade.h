@@ -132,6 +132,9 @@ struct Facade {
   // True if Flax's own bridge leaves hijax, ref and eager_sharding out of the metadata of a box:
   // Flax 0.12.11 and later.
   bool boxes_exclude_required = false;
+  // True where an attribute is part of the graph if it is marked as data (Flax 0.12.5 and later).
+  // Before, nodes, Variables and arrays are, whatever their marks, and no other value is.
+  bool has_data_marks = false;
 };
 
 // The table, loaded at the first call. Needs the GIL; may import modules. Throws ImportError, with

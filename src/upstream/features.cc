@@ -85,7 +85,7 @@ std::string reason_of(const Definition& feature, const States& states,
   }
 }
 
-States load() {
+States load_states() {
   const std::vector<std::string> switched_off = disabled();
   const Probing here;
   States states;
@@ -100,7 +100,7 @@ States load() {
 
 const std::array<FeatureState, kFeatures>& feature_states() {
   static constinit py::Once<const States> states;
-  return states.get(load);
+  return states.get(load_states);
 }
 
 bool has(Feature feature) {

@@ -70,7 +70,7 @@ nb::object impl_of(nb::handle node) {
 
 std::vector<Child> pytree_children(nb::handle node) {
   const PrivateNames& n = private_names();
-  const bool marks_data = py::truthy(py::get(node, n.is_pytree));
+  const bool marks_data = facade().has_data_marks && py::truthy(py::get(node, n.is_pytree));
   // Before Flax 0.12.4 the attributes of an nnx.List are named by integers as they stand.
   const nb::object texts_for_numbers = py::class_attribute(node.type(), n.has_int_keys);
   const bool has_int_keys = texts_for_numbers.is_valid() && py::truthy(texts_for_numbers);

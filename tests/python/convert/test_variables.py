@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from support.effort import examples
 from support.oracle import assert_same, describe, ours, theirs
+from support.versions import REF, SHARDING
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Variable hooks are deprecated:UserWarning"),
@@ -41,16 +42,16 @@ VARIABLES = {
     "empty hooks": lambda: nnx.Param(jnp.ones(3), my_hooks=()),
     "hooks": lambda: nnx.Param(jnp.ones(3), my_hooks=(hook,)),
     "set hook": lambda: nnx.Param(jnp.ones(3), on_set_value=hook),
-    "sharding": lambda: nnx.Param(jnp.ones((2, 3)), out_sharding=("a", "b")),
+    "sharding": lambda: nnx.Param(jnp.ones((2, 3)), **{SHARDING: ("a", "b")}),
     "linen box": lambda: nnx.Param(
-        jnp.ones((2, 3)), out_sharding=("a", None), mesh=None, linen_meta_type=nn.Partitioned
+        jnp.ones((2, 3)), mesh=None, linen_meta_type=nn.Partitioned, **{SHARDING: ("a", None)}
     ),
     "logical box": lambda: nnx.Param(
         jnp.ones((2, 3)),
-        out_sharding=("a", "b"),
         sharding_rules=(("a", "x"),),
         mesh=None,
         linen_meta_type=nn.LogicallyPartitioned,
+        **{SHARDING: ("a", "b")},
     ),
     "numpy": lambda: nnx.Param(np.arange(3)),
     "number": lambda: nnx.Param(3.5),
@@ -60,7 +61,7 @@ VARIABLES = {
     "abstract": lambda: nnx.Param(jax.ShapeDtypeStruct((2,), jnp.float32)),
     "key": lambda: nnx.Variable(jax.random.key(0)),
     "own constructor": lambda: WithInit(jnp.ones(3)),
-    "ref": lambda: nnx.Param(jnp.ones(3), ref=True),
+    "ref": lambda: nnx.Param(jnp.ones(3), **{REF: True}),
 }
 
 

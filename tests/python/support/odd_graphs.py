@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.core import FrozenDict
 
+from support.versions import graphlib
+
 
 class Custom(nnx.Param):
     """A Variable type that no collection knows yet."""
@@ -142,8 +144,6 @@ class Node:
 
 
 def _register_node() -> None:
-    from flax.nnx import graphlib
-
     def set_key(node, key, value):
         if key == "w" and isinstance(node.w, nnx.Variable) and isinstance(value, nnx.Variable):
             node.w.update_from_state(value)

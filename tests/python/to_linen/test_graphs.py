@@ -23,6 +23,7 @@ from support.odd_graphs import (
     Types,
 )
 from support.oracle import assert_same, ours, theirs
+from support.versions import DATA_MARKS, REF, with_var_defaults
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*Using 'Module:DeprecationWarning")
 
@@ -155,7 +156,7 @@ def test_arrays_in_tuples_and_optimizer_states_are_loaded():
 class Refs(nnx.Module):
     def __init__(self, rngs):
         self.raw = jax.new_ref(jnp.ones(3))
-        self.count = nnx.BatchStat(jnp.zeros(3), ref=True)
+        self.count = nnx.BatchStat(jnp.zeros(3), **{REF: True})
 
     def __call__(self, x):
         self.count[...] = self.count[...] + 1
@@ -178,7 +179,7 @@ def test_raw_arrays_keep_their_collection_under_tracing():
     eager = model.init(RNGS, X)
     traced = jax.jit(model.init)(RNGS, X)
     assert jax.tree.structure(eager) == jax.tree.structure(traced)
-    assert set(eager) == {"ArrayImpl", "float"}
+    assert set(eager) == ({"ArrayImpl", "float"} if DATA_MARKS else {"ArrayImpl"})
 
 
 FLAGS = {
@@ -206,6 +207,7 @@ def test_flags_of_flax_change_both_alike(cls, flag):
         flax.config.update(flag, before)
 
 
+@with_var_defaults
 def test_hijax_variables_keep_the_collection_of_their_type():
     with nnx.var_defaults(hijax=True):
         model = ours.ToLinen(nnx.Linear, args=(3, 3))
@@ -216,6 +218,7 @@ def test_hijax_variables_keep_the_collection_of_their_type():
     assert_same(plain.apply(variables, X), y)
 
 
+@with_var_defaults
 def test_variables_in_refs_by_default_give_the_same_output():
     with nnx.var_defaults(ref=True):
         mine, reference = both(Types)
