@@ -16,7 +16,7 @@ export JAX_PLATFORMS ?= cpu
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup build docs test test-cpp test-python test-example test-maxtext bench-maxtext \
-  maxtext-setup maxtext-pytest maxtext-timing test-ecosystem ecosystem-pytest faults fuzz sanitize sanitize-threads \
+  maxtext-setup maxtext-pytest maxtext-timing test-ecosystem ecosystem-pytest test-versions faults fuzz sanitize sanitize-threads \
   demo bench bench-instructions lint lint-quick format stubs clean
 
 help: ## list the targets
@@ -135,6 +135,12 @@ docs: build ## make the site of the documentation in build/docs; a broken link i
 	rm -rf build/docs
 	$(DOCS_VENV)/bin/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet \
 	  -d build/docs-cache docs build/docs
+
+# Environments of their own, under build/versions; a whole run writes docs/reference/versions.md.
+VERSIONS_LINES := python3.11 python3.13
+test-versions: ## try each pair of Flax and JAX; VERSIONS="--short" or "--pair 0.12.1/0.8.1" for some
+	@for line in $(VERSIONS_LINES); do $(MAKE) --no-print-directory build PYTHON=$$line || exit 1; done
+	$(PY) tests/versions/run.py $(VERSIONS)
 
 demo: build ## train both ways on real digits, and move weights across
 	$(PY) examples/digits.py

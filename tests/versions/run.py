@@ -1,0 +1,221 @@
+"""Tries each pair of Flax and JAX in an environment of its own, and prints one table.
+
+A run of all pairs also writes the table into docs/reference/versions.md. A pair that is known not to
+work is tried for the one sentence that says so.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/reference/versions.md"
+MARKS = ("<!-- pairs: begin -->\n", "<!-- pairs: end -->\n")
+MADE_BY_MAKE = ("3.11", "3.13")
+NEEDS_FLAX = r"ImportError: nnx_wrappers needs flax\.nnx:\w+, which Flax .* does not have; install "
+UNFIT = r"ImportError: nnx_wrappers needs Flax, and Flax .* cannot be imported with JAX .*; install "
+
+# Differential tests: ours against the bridge of the installed Flax.
+FEW_TESTS = ["convert/test_variables.py", "to_linen/test_nesting.py", "to_nnx/test_calls.py"]
+TESTS = [*FEW_TESTS, "to_linen/test_graphs.py", "to_nnx/test_transforms.py", "layers"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    flax: str
+    jax: str
+    python: str
+    is_short: bool = False
+    refused: str = ""  # the ImportError of nnx_wrappers, where the pair cannot work
+
+    def __str__(self) -> str:
+        return f"{self.flax}/{self.jax}"
+
+
+PAIRS = [
+    Pair("0.12.1", "0.8.1", "3.11", is_short=True),
+    Pair("0.12.4", "0.9.0", "3.11"),
+    Pair("0.12.7", "0.10.0", "3.11", is_short=True),
+    Pair("0.12.8", "0.10.2", "3.11"),
+    Pair("0.12.9", "0.11.1", "3.13"),
+    Pair("0.12.10", "0.11.2", "3.12"),
+    Pair("0.12.12", "0.10.2", "3.13"),
+    Pair("0.12.12", "0.11.2", "3.13"),
+    Pair("0.12.12", "0.12.0.1", "3.13", is_short=True),
+    Pair("0.11.2", "0.7.2", "3.11", refused=NEEDS_FLAX),
+    Pair("0.10.2", "0.5.3", "3.11", refused=NEEDS_FLAX),
+    Pair("0.12.8", "0.11.1", "3.13", refused=UNFIT),
+]
+
+
+@dataclasses.dataclass
+class Result:
+    pair: Pair
+    imported: str = "yes"
+    off: str = ""  # the features that are off
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    is_right: bool = True
+
+    def row(self) -> list[str]:
+        tests = "none" if self.pair.refused else f"{self.passed} / {self.failed} / {self.skipped}"
+        features = "" if self.pair.refused else self.off or "all on"
+        return [self.pair.flax, self.pair.jax, self.pair.python, self.imported, features, tests]
+
+
+COLUMNS = ["Flax", "JAX", "Python", "import", "features", "tests passed / failed / skipped"]
+
+
+def uv(*arguments: str | Path) -> None:
+    command = [Path(sys.executable).parent / "uv", *arguments]
+    subprocess.run(command, check=True, env={**os.environ, "UV_PYTHON_DOWNLOADS": "never"})
+
+
+def interpreter(python: str) -> str:
+    """The path of the Python of this line; an error says how to get one."""
+    found = subprocess.run(
+        [ROOT / "tools/find_python.sh", f"python{python}"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return found.stdout.strip()
+
+
+def wheel(python: str) -> Path:
+    """The wheel of this line: `make build` makes those of two lines, and this function others."""
+    folder = ROOT / f"build/cpython-{python.replace('.', '')}/wheel"
+    if python not in MADE_BY_MAKE:
+        uv("build", "--quiet", "--wheel", "--python", interpreter(python), "-o", folder, ROOT)
+    wheels = list(folder.glob("*.whl"))
+    if len(wheels) != 1:
+        raise SystemExit(f"run.py: expected one wheel in {folder}; run: make build PYTHON=python{python}")
+    return wheels[0]
+
+
+def pinned(*names: str) -> list[str]:
+    """The lines of requirements-dev.txt for these packages."""
+    lines = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.partition("==")[0] in names]
+
+
+def environment(pair: Pair) -> Path:
+    """The Python of the pair's environment, which is made where it is not there."""
+    folder = ROOT / f"build/versions/{pair.flax}-{pair.jax}-{pair.python}"
+    python = folder / "bin/python"
+    if not (folder / ".ready").exists():
+        uv("venv", "--quiet", "--clear", "--python", interpreter(pair.python), folder)
+        wanted = [f"flax=={pair.flax}", f"jax=={pair.jax}", f"jaxlib=={pair.jax}", "optax"]
+        uv("pip", "install", "--quiet", "--python", python, *wanted, *pinned("pytest", "hypothesis"))
+        (folder / ".ready").touch()
+    ours = ["--no-deps", "--reinstall", wheel(pair.python)]
+    uv("pip", "install", "--quiet", "--python", python, *ours)
+    return python
+
+
+def settings() -> dict[str, str]:
+    """Compiling without optimizations, and the same examples in every run."""
+    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "CI": "true"}
+    return {**os.environ, **quick}
+
+
+def read_features(python: Path, result: Result) -> bool:
+    """Whether the package can be imported; notes the features that are off, or the error."""
+    code = "import json, nnx_wrappers; print(json.dumps(nnx_wrappers.features()))"
+    child = subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, env=settings(), check=False
+    )
+    if child.returncode == 0:
+        features = json.loads(child.stdout.splitlines()[-1])
+        result.off = "; ".join(f"{name}: {why}" for name, why in features.items() if why)
+        return True
+    result.imported = next(
+        (line for line in reversed(child.stderr.splitlines()) if "Error: " in line), "it crashed"
+    )
+    return False
+
+
+def run_tests(python: Path, result: Result, tests: list[str], share: str) -> None:
+    report = python.parents[1] / "report.xml"
+    report.unlink(missing_ok=True)
+    command = [python, "-m", "pytest", "--quiet", "--no-header", "-p", "no:cacheprovider"]
+    files = [ROOT / "tests/python" / test for test in tests]
+    ended = subprocess.run(
+        [*command, "--share", share, f"--junit-xml={report}", *files],
+        cwd=ROOT,
+        env=settings(),
+        check=False,
+    )
+    if report.exists():
+        suite = ElementTree.parse(report).getroot()[0]
+        counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+        result.failed = counts["failures"] + counts["errors"]
+        result.skipped = counts["skipped"]
+        result.passed = counts["tests"] - result.failed - result.skipped
+    result.is_right = ended.returncode == 0 and result.passed > 0
+
+
+def attempt(pair: Pair, tests: list[str], share: str) -> Result:
+    """What the pair does; `is_right` if that is what it should do."""
+    print(f"\n==== Flax {pair.flax}, JAX {pair.jax}, Python {pair.python}", flush=True)
+    result = Result(pair)
+    python = environment(pair)
+    is_imported = read_features(python, result)
+    if pair.refused:
+        result.is_right = not is_imported and re.match(pair.refused, result.imported) is not None
+    elif is_imported:
+        run_tests(python, result, tests, share)
+    else:
+        result.is_right = False
+    return result
+
+
+def markdown(results: list[Result]) -> str:
+    rows = [COLUMNS, ["---"] * len(COLUMNS), *(result.row() for result in results)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+
+
+def write_page(results: list[Result]) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    PAGE.write_text(before + MARKS[0] + markdown(results) + MARKS[1] + after, encoding="utf-8")
+
+
+def show(results: list[Result]) -> None:
+    table = Table(*COLUMNS, "")
+    for result in results:
+        table.add_row(*result.row(), "as expected" if result.is_right else "WRONG")
+    Console().print(table)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--short", action="store_true", help="three pairs and few tests, for CI")
+    parser.add_argument("--pair", action="append", choices=[str(pair) for pair in PAIRS])
+    parser.add_argument("--share", default="3/10", help="of the layers' catalogues; default: 3/10")
+    options = parser.parse_args(arguments)
+    pairs = [pair for pair in PAIRS if pair.is_short or not options.short]
+    if options.pair:
+        pairs = [pair for pair in pairs if str(pair) in options.pair]
+    results = [
+        attempt(pair, FEW_TESTS if options.short else TESTS, options.share) for pair in pairs
+    ]
+    show(results)
+    if len(results) == len(PAIRS):
+        write_page(results)
+    return 0 if all(result.is_right for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
