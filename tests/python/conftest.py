@@ -44,6 +44,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what checks that a feature is used, where it is off."""
+    features = nnx_wrappers.features()
+    for marker in item.iter_markers("feature"):
+        for name in marker.args:
+            if features[name] is not None:
+                pytest.skip(f"{name} is off: {features[name]}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def kept_programs(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Compiles less: both sides of a comparison mostly run one program."""

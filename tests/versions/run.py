@@ -22,11 +22,19 @@ PAGE = ROOT / "docs/reference/versions.md"
 MARKS = ("<!-- pairs: begin -->\n", "<!-- pairs: end -->\n")
 MADE_BY_MAKE = ("3.11", "3.13")
 NEEDS_FLAX = r"ImportError: nnx_wrappers needs flax\.nnx:\w+, which Flax .* does not have; install "
-UNFIT = r"ImportError: nnx_wrappers needs Flax, and Flax .* cannot be imported with JAX .*; install "
+UNFIT = (
+    r"ImportError: nnx_wrappers needs Flax, and Flax .* cannot be imported with JAX .*; install "
+)
 
 # Differential tests: ours against the bridge of the installed Flax.
 FEW_TESTS = ["convert/test_variables.py", "to_linen/test_nesting.py", "to_nnx/test_calls.py"]
-TESTS = [*FEW_TESTS, "to_linen/test_graphs.py", "to_nnx/test_transforms.py", "layers"]
+TESTS = [
+    *FEW_TESTS,
+    "to_linen/test_graphs.py",
+    "to_nnx/test_transforms.py",
+    "layers/linen/test_layers.py",
+    "layers/nnx/test_layers.py",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +107,9 @@ def wheel(python: str) -> Path:
         uv("build", "--quiet", "--wheel", "--python", interpreter(python), "-o", folder, ROOT)
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
-        raise SystemExit(f"run.py: expected one wheel in {folder}; run: make build PYTHON=python{python}")
+        raise SystemExit(
+            f"run.py: expected one wheel in {folder}; run: make build PYTHON=python{python}"
+        )
     return wheels[0]
 
 
@@ -116,7 +126,15 @@ def environment(pair: Pair) -> Path:
     if not (folder / ".ready").exists():
         uv("venv", "--quiet", "--clear", "--python", interpreter(pair.python), folder)
         wanted = [f"flax=={pair.flax}", f"jax=={pair.jax}", f"jaxlib=={pair.jax}", "optax"]
-        uv("pip", "install", "--quiet", "--python", python, *wanted, *pinned("pytest", "hypothesis"))
+        uv(
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            python,
+            *wanted,
+            *pinned("pytest", "hypothesis"),
+        )
         (folder / ".ready").touch()
     ours = ["--no-deps", "--reinstall", wheel(pair.python)]
     uv("pip", "install", "--quiet", "--python", python, *ours)
@@ -158,7 +176,9 @@ def run_tests(python: Path, result: Result, tests: list[str], share: str) -> Non
     )
     if report.exists():
         suite = ElementTree.parse(report).getroot()[0]
-        counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+        counts = {
+            name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
+        }
         result.failed = counts["failures"] + counts["errors"]
         result.skipped = counts["skipped"]
         result.passed = counts["tests"] - result.failed - result.skipped
@@ -203,7 +223,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="three pairs and few tests, for CI")
     parser.add_argument("--pair", action="append", choices=[str(pair) for pair in PAIRS])
-    parser.add_argument("--share", default="3/10", help="of the layers' catalogues; default: 3/10")
+    parser.add_argument("--share", default="7/20", help="of the layers' catalogues; default: 7/20")
     options = parser.parse_args(arguments)
     pairs = [pair for pair in PAIRS if pair.is_short or not options.short]
     if options.pair:

@@ -176,7 +176,8 @@ _TRAINING = (
     _metric(nnx.metrics.Welford),
     _metric(nnx.metrics.Accuracy, SCORES),
     Case(nnx.MultiMetric, via=hosts.Measured, inputs=(x2,)),
-    Case(nnx.EMA, via=hosts.Averaged, inputs=(x2,)),
+    # Flax before 0.12.8 has none.
+    *([Case(nnx.EMA, via=hosts.Averaged, inputs=(x2,))] if hasattr(nnx, "EMA") else []),
     Case(nnx.Optimizer, (optax.sgd(0.1),), via=hosts.Trained, inputs=(x2,)),
     Case(nnx.Optimizer, (optax.adam(0.1),), via=hosts.Trained, inputs=(x2,), variant="adam"),
     Case(nnx.ModelAndOptimizer, (optax.sgd(0.1),), via=hosts.TrainedTogether, inputs=(x2,)),

@@ -337,11 +337,13 @@ class Metrics(nnx.MultiMetric):
         super().__init__(loss=nnx.metrics.Average("values"), spread=nnx.metrics.Welford())
 
 
-class OwnAverage(nnx.EMA):
-    """A moving average of a model that it makes."""
+if hasattr(nnx, "EMA"):
 
-    def __init__(self, rngs: nnx.Rngs):
-        super().__init__(nnx.Linear(2, 3, rngs=rngs), 0.5)
+    class OwnAverage(nnx.EMA):
+        """A moving average of a model that it makes."""
+
+        def __init__(self, rngs: nnx.Rngs):
+            super().__init__(nnx.Linear(2, 3, rngs=rngs), 0.5)
 
 
 class OwnOptimizer(nnx.Optimizer):

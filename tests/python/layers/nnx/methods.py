@@ -99,8 +99,11 @@ METHODS = (
     Method(_METRICS, "update", options=VALUES),
     Method(_METRICS, "compute"),
     Method(_METRICS, "reset"),
-    Method(_own(nnx.EMA, hosts.OwnAverage), "update", _model, below=True),
-    Method(_own(nnx.EMA, hosts.OwnAverage), "apply_to", _model, below=True),
+    *(
+        Method(_own(nnx.EMA, hosts.OwnAverage), name, _model, below=True)
+        for name in ("update", "apply_to")
+        if hasattr(nnx, "EMA")
+    ),
     Method(_own(nnx.Optimizer, hosts.OwnOptimizer), "update", _model_and_grads),
     Method(
         _own(nnx.ModelAndOptimizer, hosts.OwnTraining),
