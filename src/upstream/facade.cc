@@ -9,6 +9,7 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/once.h"
+#include "upstream/private_names.h"
 
 namespace nnx_wrappers::upstream {
 
@@ -43,15 +44,19 @@ nb::handle look_for(std::initializer_list<const char*> places) {
   return {};
 }
 
-nb::handle look_up(std::initializer_list<const char*> places) {
-  const nb::handle found = look_for(places);
-  if (found.is_valid()) return found;
-  const std::string text = "nnx_wrappers needs " + std::string(*places.begin()) + ", which Flax " +
+[[noreturn]] void raise_missing(const char* place) {
+  const std::string text = "nnx_wrappers needs " + std::string(place) + ", which Flax " +
                            version_of("flax") + " with JAX " + version_of("jax") +
                            " does not have; install a supported pair (Flax 0.12.1 to 0.12.12 with "
                            "the JAX of its time).";
   PyErr_SetString(PyExc_ImportError, text.c_str());
   throw nb::python_error();
+}
+
+nb::handle look_up(std::initializer_list<const char*> places) {
+  const nb::handle found = look_for(places);
+  if (!found.is_valid()) raise_missing(*places.begin());
+  return found;
 }
 
 nb::handle look_up(const char* place) { return look_up({place}); }
@@ -129,12 +134,21 @@ nb::handle make_not_initialized_error(const Facade& table) {
       .release();
 }
 
+// lazy_init sets the flag of each module that says that variables may be made; nothing public does.
+void require_initializing_flag(nb::handle module_class) {
+  const nb::object state = py::get_optional(module_class(), private_names().pytree_state);
+  if (!state.is_valid()) raise_missing("nnx.Module._pytree__state");
+  const nb::object flag = py::get_optional(state, private_names().initializing);
+  if (!flag.is_valid()) raise_missing("nnx.Module._pytree__state._initializing");
+}
+
 Facade load() {
   require_flax();
   Facade f;
   f.dict_class = nb::handle(reinterpret_cast<PyObject*>(&PyDict_Type));
   f.copy_methods = look_for({"flax.linen.module:_UNDEFINED_COPY_PICKLE_METHODS"});
   f.nnx_module = look_up("flax.nnx:Module");
+  require_initializing_flag(f.nnx_module);
   f.nnx_dict = look_up("flax.nnx:Dict");
   f.nnx_list = look_up("flax.nnx:List");
   f.pytree = look_up("flax.nnx:Pytree");
@@ -169,8 +183,9 @@ Facade load() {
       look_up({"flax.nnx.graphlib:PYTREE_REGISTRY", "flax.nnx.graph:PYTREE_REGISTRY"});
   f.jax_pytree_registry =
       look_for({"flax.nnx.graphlib:JAX_PYTREE_REGISTRY", "flax.nnx.graph:JAX_PYTREE_REGISTRY"});
-  f.data_elem = look_for_class({"flax.nnx.graphlib:DataElem"});
-  f.has_data_marks = look_for({"flax.nnx.graphlib:DataElem"}).is_valid();
+  // The module graphlib came with the marks: without the class of those no graph can be read.
+  f.has_data_marks = find("flax.nnx.graphlib:__name__").is_valid();
+  f.data_elem = f.has_data_marks ? look_up("flax.nnx.graphlib:DataElem") : class_of_nothing();
   f.static_elem = look_for_class({"flax.nnx.graphlib:StaticElem"});
   f.bridge_context = look_for({"flax.nnx.bridge.module:MODULE_CONTEXT"});
   f.nnx_meta = look_up({"flax.nnx.bridge:NNXMeta", "flax.nnx.bridge.variables:NNXMeta"});

@@ -93,7 +93,10 @@ bool is_axis_metadata(nb::handle object) {
 
 nb::object level_dict(nb::handle level) {
   if (PyDict_CheckExact(level.ptr())) return nb::borrow(level);
-  if (level.type().is(facade().frozen_dict)) return py::get(level, private_names().frozen_contents);
+  if (level.type().is(facade().frozen_dict)) {
+    nb::object contents = py::get_optional(level, private_names().frozen_contents);
+    return contents.is_valid() ? contents : nb::object(facade().unfreeze(level));
+  }
   return {};
 }
 

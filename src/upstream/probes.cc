@@ -106,6 +106,7 @@ std::string probe_fast_walk() {
 
 std::string probe_native_scopes() {
   const Facade& f = facade();
+  if (!f.lazy_rng.is_valid()) return "flax.core.scope.LazyRng is missing";
   const auto make = [&] {
     return f.scope(nb::dict(), nb::arg("rngs") = nb::dict(), nb::arg("mutable") = false,
                    nb::arg("name") = nb::none());

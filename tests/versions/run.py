@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/reference/versions.md"
 MARKS = ("<!-- pairs: begin -->\n", "<!-- pairs: end -->\n")
 MADE_BY_MAKE = ("3.11", "3.13")
-NEEDS_FLAX = r"ImportError: nnx_wrappers needs flax\.nnx:\w+, which Flax .* does not have; install "
+NEEDS_FLAX = r"ImportError: nnx_wrappers needs [\w.:]+, which Flax .* does not have; install "
 UNFIT = (
     r"ImportError: nnx_wrappers needs Flax, and Flax .* cannot be imported with JAX .*; install "
 )

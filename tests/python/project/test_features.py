@@ -38,18 +38,21 @@ REQUIRED = {
     "flax.nnx.graphlib:GRAPH_REGISTRY",
     "flax.nnx.graphlib:PYTREE_REGISTRY",
     "flax.nnx.graphlib:get_node_impl",
+    "flax.nnx.graphlib:DataElem",
 }
 
 
 def child(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     settings = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **environment}
-    return subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, *arguments],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return ended
 
 
 def features_with(disabled: str) -> tuple[dict[str, str | None], str]:
@@ -100,12 +103,17 @@ def is_private(place: str) -> bool:
     return has_underscore or module.startswith(("flax.nnx.", "flax.core."))
 
 
+# What Flax itself looks up in these places while nnx_wrappers is imported: renamed in a copy of it.
+USED_BY_FLAX = {"flax.nnx:Pytree._graph_node_flatten", "flax.nnx.graphlib:HashableMapping"}
+
+
 def private_symbols() -> list[list[str]]:
     """The places of each symbol of the facade that has only private ones."""
     calls = re.findall(r"look_(?:up|for|for_class)\(\s*\{?((?:\s*\"[^\"]+\",?)+)", FACADE)
     symbols = [re.findall(r'"([^"]+)"', call) for call in calls]
     found = [s for s in symbols if all(map(is_private, s)) and s[0].startswith(("flax", "jax"))]
-    return [list(s) for s in dict.fromkeys(tuple(places) for places in found)]
+    symbols = dict.fromkeys(tuple(places) for places in found)
+    return [list(places) for places in symbols if places[0] not in USED_BY_FLAX]
 
 
 def test_without_a_private_symbol_answers_are_right_or_the_import_says_what_is_missing():
@@ -123,7 +131,7 @@ def test_without_a_private_symbol_answers_are_right_or_the_import_says_what_is_m
     assert refused >= REQUIRED & set(outcomes)
 
 
-ATTRIBUTES = re.findall(r'X\(\w+, "(_\w+)"\)', PRIVATE)
+ATTRIBUTES = [*re.findall(r'X\(\w+, "(_\w+)"\)', PRIVATE), "HashableMapping"]
 GROUPS = [ATTRIBUTES[i::6] for i in range(6)]
 
 
