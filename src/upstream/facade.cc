@@ -61,6 +61,16 @@ nb::handle look_up(std::initializer_list<const char*> places) {
 
 nb::handle look_up(const char* place) { return look_up({place}); }
 
+// nnx.clone of what may share nodes: with an argument that Flax 0.12.1 does not have.
+nb::handle clone_of_graphs() {
+  const nb::object clone = nb::borrow(look_up("flax.nnx:clone"));
+  const nb::object signature = nb::module_::import_("inspect").attr("signature")(clone);
+  if (!py::contains(signature.attr("parameters"), nb::str("graph")))
+    return nb::object(clone).release();
+  const nb::object partial = nb::module_::import_("functools").attr("partial");
+  return partial(clone, nb::arg("graph") = true).release();
+}
+
 // A class that no object is an instance of, for one that this version does not have.
 nb::handle class_of_nothing() {
   const nb::object metaclass = nb::borrow(reinterpret_cast<PyObject*>(&PyType_Type));
@@ -175,7 +185,7 @@ Facade load() {
   f.has_data = look_for({"flax.nnx:has_data", "flax.nnx.pytreelib:has_data"});
   f.data = look_up("flax.nnx:data");
   f.split = look_up("flax.nnx:split");
-  f.clone = look_up("flax.nnx:clone");
+  f.clone = clone_of_graphs();
   f.with_partitioning = look_up("flax.nnx.spmd:with_partitioning");
   f.get_node_impl = look_up({"flax.nnx.graphlib:get_node_impl", "flax.nnx.graph:get_node_impl"});
   f.graph_registry = look_up({"flax.nnx.graphlib:GRAPH_REGISTRY", "flax.nnx.graph:GRAPH_REGISTRY"});

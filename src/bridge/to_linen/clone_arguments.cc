@@ -83,7 +83,7 @@ Arguments clone_arguments(Arguments arguments) {
   find(arguments.args, originals);
   find(arguments.kwargs, originals);
   if (nb::len(originals) == 0) return arguments;
-  const nb::object copies = upstream::facade().clone(originals, nb::arg("graph") = true);
+  const nb::object copies = upstream::facade().clone(originals);
   Clones clones;
   for (size_t i = 0; i < nb::len(originals); ++i) {
     clones.emplace(nb::object(originals[i]).ptr(), copies[i]);
