@@ -309,6 +309,26 @@ def cache_info() -> dict[str, dict[str, Any]]:
       0
     """
 
+def features() -> dict[str, str | None]:
+    """
+    What works here, and why not where it does not.
+
+    The library knows how many versions of Flax and JAX work inside, and uses that where a probe finds
+    that it is right. Where a feature is off, Flax's own way runs: slower, with the same answers.
+
+    Returns:
+      For each feature None where it is on, else the reason why it is off: a name that this version
+      does not have, a probe that found a difference, another feature that is off, or the environment
+      variable NNX_WRAPPERS_DISABLE. It is decided once in a process.
+
+    Example::
+
+      >>> import nnx_wrappers
+      >>> sorted(nnx_wrappers.features())  # doctest: +NORMALIZE_WHITESPACE
+      ['fast_variables', 'fast_walk', 'guards', 'lazy_keys', 'native_scopes', 'plans', 'qwix',
+       'shape_checks']
+    """
+
 def clear_caches() -> None:
     """
     Forgets all that `cache_info` counts, and sets the counts to zero.

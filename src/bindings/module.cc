@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 
 #include "bindings/docs.h"
+#include "bindings/docs_of_reports.h"
 #include "bindings/signatures.h"
 #include "bridge/compat/decoder_layers.h"
 #include "bridge/compat/functional.h"

@@ -82,7 +82,8 @@ bool is_linen_module(nb::handle object) {
 }
 
 void run_module_checks(nb::handle linen_module) {
-  py::get(linen_module, private_names().module_checks)();
+  const nb::object check = py::get_optional(linen_module, private_names().module_checks);
+  if (check.is_valid()) check();  // a check that Flax may drop, or call by another name
 }
 
 bool is_axis_metadata(nb::handle object) {

@@ -7,7 +7,7 @@
 #include "py/object.h"
 #include "upstream/array.h"
 #include "upstream/facade.h"
-#include "upstream/features.h"
+#include "upstream/feature_set.h"
 #include "upstream/private_names.h"
 #include "upstream/variable.h"
 

@@ -57,6 +57,17 @@ std::string found(const std::string& what, const std::string& differs) {
   return differs.empty() ? "" : what + " of this version of Flax differs in " + differs;
 }
 
+// Whether an nnx.Pytree with two children has the same two as Flax flattens it.
+bool is_flattened_alike(nb::handle node) {
+  const auto read = pytree_children(node);
+  const auto flattened = children_by_flax(node);
+  return read.size() == 2 && flattened.size() == 2 &&
+         std::ranges::equal(read, flattened, [](const Child& left, const Child& right) {
+           return left.key.type().is(right.key.type()) && left.key.equal(right.key) &&
+                  left.value.is(right.value) && left.kind == right.kind;
+         });
+}
+
 }  // namespace
 
 std::string probe_fast_variables() {
@@ -94,13 +105,11 @@ std::string probe_fast_walk() {
   set_initializing_flag(state, nb::bool_(true));
   if (!is_initializing_pytree(module)) return "the flags of an nnx.Module are set in another way";
   set_initializing_flag(state, nb::bool_(false));
-  const auto read = pytree_children(module);
-  const auto flattened = children_by_flax(module);
-  const bool is_same =
-      read.size() == flattened.size() && read.size() == 2 &&
-      std::ranges::equal(read, flattened, [](const Child& left, const Child& right) {
-        return left.key.equal(right.key) && left.value.is(right.value) && left.kind == right.kind;
-      });
+  nb::list elements;
+  elements.append(f.variable(nb::float_(0.5)));
+  elements.append(inner);
+  const nb::object list = f.nnx_list(elements);  // its keys are numbers
+  const bool is_same = is_flattened_alike(module) && is_flattened_alike(list);
   return is_same ? "" : "the attributes of an nnx.Module are flattened in another way";
 }
 

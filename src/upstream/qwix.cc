@@ -6,7 +6,7 @@
 #include "py/object.h"
 #include "py/once.h"
 #include "upstream/facade.h"
-#include "upstream/features.h"
+#include "upstream/feature_set.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
 

@@ -4,7 +4,7 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "upstream/facade.h"
-#include "upstream/features.h"
+#include "upstream/feature_set.h"
 #include "upstream/linen.h"
 #include "upstream/private_names.h"
 

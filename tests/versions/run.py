@@ -1,7 +1,7 @@
 """Tries each pair of Flax and JAX in an environment of its own, and prints one table.
 
-A run of all pairs also writes the table into docs/reference/versions.md. A pair that is known not to
-work is tried for the one sentence that says so.
+A run of all pairs also writes the table into docs/reference/versions.md. A pair that is known
+not to work is tried for the one sentence that says so.
 """
 
 import argparse

@@ -7,7 +7,7 @@
 #include "py/object.h"
 #include "upstream/array.h"
 #include "upstream/facade.h"
-#include "upstream/features.h"
+#include "upstream/feature_set.h"
 #include "upstream/instance.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"

@@ -6,7 +6,7 @@
 #include "bridge/plan/plan_cache.h"
 #include "py/call_recorder.h"
 #include "py/object.h"
-#include "upstream/features.h"
+#include "upstream/feature_set.h"
 
 namespace nnx_wrappers::bridge {
 

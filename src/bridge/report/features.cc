@@ -1,6 +1,6 @@
 #include "nnx_wrappers/features.h"
 
-#include "upstream/features.h"
+#include "upstream/feature_set.h"
 
 namespace nnx_wrappers {
 

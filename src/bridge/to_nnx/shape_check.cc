@@ -13,7 +13,7 @@
 #include "py/python_class.h"
 #include "upstream/array.h"
 #include "upstream/facade.h"
-#include "upstream/features.h"
+#include "upstream/feature_set.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
 #include "upstream/qwix.h"

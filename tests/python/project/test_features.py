@@ -1,4 +1,4 @@
-"""Features: what is on and why not, and what a name that Flax or JAX has renamed does to the library.
+"""Features: what is on and why not, and what a renamed name of Flax or JAX does to the library.
 
 Its answers are those of Flax's bridge then, or its import is one ImportError.
 """
@@ -97,7 +97,7 @@ def test_an_unknown_name_is_a_warning_and_the_others_count():
 
 
 def is_private(place: str) -> bool:
-    """Whether the place is no public API: it has an underscore, or is below flax.nnx or the like."""
+    """Whether the place is no public API: it has an underscore, or is below flax.nnx, say."""
     module, _, path = place.partition(":")
     has_underscore = any(part.startswith("_") for part in f"{module}.{path}".split("."))
     return has_underscore or module.startswith(("flax.nnx.", "flax.core."))

@@ -1,4 +1,4 @@
-#include "upstream/features.h"
+#include "upstream/feature_set.h"
 
 #include <vector>
 
