@@ -20,7 +20,8 @@ namespace nnx_wrappers::graph {
 
 namespace {
 
-// NOLINTNEXTLINE(cert-err58-cpp): runs no Python, and throws only where there is no memory
+// Runs no Python, and throws only where there is no memory.
+// NOLINTNEXTLINE(cert-err58-cpp,bugprone-throwing-static-initialization)
 const py::CacheRegistration kRegistration({"", {}, forget_keys});
 
 // The last trace context and its key.

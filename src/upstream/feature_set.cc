@@ -58,7 +58,7 @@ std::vector<std::string> disabled() {
       names.push_back(stripped);
     } else {
       std::string known;
-      for (const Definition& feature : definitions()) known += std::string(feature.name) + ", ";
+      for (const Definition& feature : definitions()) known.append(feature.name).append(", ");
       const std::string warning = "NNX_WRAPPERS_DISABLE: expected the names of features (" + known +
                                   "all), got '" + stripped + "'. It is passed over.";
       facade().warn(warning, nb::arg("stacklevel") = 2);

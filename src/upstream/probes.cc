@@ -99,7 +99,7 @@ std::string probe_fast_walk() {
   const nb::object state = pytree_state(module);
   if (!state.is_valid()) return "an nnx.Module of this version of Flax has its flags elsewhere";
   const nb::object made = new_pytree_state(state, py::get(state, nb::str("trace_state")));
-  const std::string text = found("the flags of an nnx.Module", difference(state, made));
+  std::string text = found("the flags of an nnx.Module", difference(state, made));
   if (!text.empty()) return text;
   if (is_initializing_pytree(module)) return "the flags of an nnx.Module are read in another way";
   set_initializing_flag(state, nb::bool_(true));
@@ -139,11 +139,12 @@ std::string probe_native_scopes() {
   };
   const nb::object theirs = left.attr("push")("child");
   const nb::object ours = pushed_natively(right, nb::str("child"));
-  const std::string text = found("a child scope", compare(theirs, ours));
+  std::string text = found("a child scope", compare(theirs, ours));
   if (!text.empty()) return text;
   return found("a rewound scope", compare(left.attr("rewound")(false), rewound_natively(right)));
 }
 
+// NOLINTNEXTLINE(modernize-use-string-view): a probe as the others
 std::string probe_lazy_keys() {
   const Facade& f = facade();
   if (!f.lazy_rng.is_valid() || !f.trace_state.is_valid()) {
@@ -160,6 +161,7 @@ std::string probe_lazy_keys() {
   return is_longer ? "" : "a LazyRng of this version of Flax is made longer in another way";
 }
 
+// NOLINTNEXTLINE(modernize-use-string-view): a probe as the others
 std::string probe_guards() {
   const nb::handle context = facade().trace_context;
   if (!context.is_valid()) return "JAX does not tell what a trace depends on";
@@ -167,6 +169,7 @@ std::string probe_guards() {
   return key.attr("__hash__").is_none() ? "what a trace depends on has no hash" : "";
 }
 
+// NOLINTNEXTLINE(modernize-use-string-view): a probe as the others
 std::string probe_plans() {
   const Facade& f = facade();
   for (nb::handle needed : {f.dce_jaxpr, f.closed_jaxpr, f.jaxpr_as_fun}) {

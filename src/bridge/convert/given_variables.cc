@@ -93,7 +93,7 @@ nb::object choose_value(const graph::Path& path, nb::handle current,
   }
   // Leaves are given below the path. That is right only if the value is a mapping or a sequence.
   nb::dict tree = unboxed_tree(given.to_dict(collection));
-  const nb::object same = restructured_like(now, tree);
+  nb::object same = restructured_like(now, tree);
   if (same.is_valid()) return same;
   if (!py::is_mapping(now)) {
     raise_value_error(

@@ -27,7 +27,8 @@ nb::dict counts() {
   return counts;
 }
 
-// NOLINTNEXTLINE(cert-err58-cpp): runs no Python, and throws only where there is no memory
+// Runs no Python, and throws only where there is no memory.
+// NOLINTNEXTLINE(cert-err58-cpp,bugprone-throwing-static-initialization)
 const py::CacheRegistration kRegistration({"plans", counts, [] { PlanCache::get().clear(); }});
 
 }  // namespace

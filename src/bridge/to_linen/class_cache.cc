@@ -13,7 +13,8 @@ namespace nb = nanobind;
 
 namespace {
 
-// NOLINTNEXTLINE(cert-err58-cpp): runs no Python, and throws only where there is no memory
+// Runs no Python, and throws only where there is no memory.
+// NOLINTNEXTLINE(cert-err58-cpp,bugprone-throwing-static-initialization)
 const py::CacheRegistration kRegistration({"qwix_classes",
                                            [] { return py::counts_of(ClassCache::get()); },
                                            [] { ClassCache::get().clear(); }});
