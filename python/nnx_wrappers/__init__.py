@@ -28,6 +28,7 @@ from nnx_wrappers._core import (
     use_plans,
     with_partitioning,
 )
+from nnx_wrappers._core import version as _version
 from nnx_wrappers._errors import NotInitializedError
 from nnx_wrappers._functional import Functional, functional
 from nnx_wrappers._install import Installation
@@ -36,7 +37,7 @@ from nnx_wrappers._to_linen import ToLinen, to_linen
 from nnx_wrappers._to_linen_class import to_linen_class
 from nnx_wrappers._to_nnx import ToNNX
 
-__version__ = "0.1.0"
+__version__ = _version()
 
 __all__ = [
     "Functional",

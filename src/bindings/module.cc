@@ -114,6 +114,7 @@ void pickle_functions(const nb::module_& m) {
 
 // Bodies of the methods of the Python classes.
 void bind_shells(nb::module_& m) {
+  m.def("version", [] { return NNX_WRAPPERS_VERSION; });
   m.def(
       "not_initialized_error", [] { return nb::borrow(nw::not_initialized_error()); },
       nb::sig(signatures::kNotInitializedError));

@@ -11,7 +11,7 @@ How a page is read:
 
 import ast
 import dataclasses
-import importlib
+import importlib.metadata
 import json
 import os
 import re
@@ -322,7 +322,13 @@ def test_the_hooks_before_commits_and_pushes_run_what_make_lint_runs() -> None:
 
 def test_versions_agree() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    version = importlib.import_module("nnx_wrappers").__version__
+    version = nnx_wrappers.__version__
     assert f"## [{version}]" in changelog
-    assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert f"VERSION {version} " in (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert importlib.metadata.version("nnx_wrappers") == version
+    header = Path(nnx_wrappers.get_include(), "nnx_wrappers/version.h").read_text(encoding="utf-8")
+    parts = re.findall(r"#define NNX_WRAPPERS_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", header)
+    assert ".".join(parts) == version
+    assert f'#define NNX_WRAPPERS_VERSION "{version}"' in header
+    package = Path(nnx_wrappers.get_cmake_dir(), "nnx_wrappersConfigVersion.cmake")
+    assert f'set(PACKAGE_VERSION "{version}")' in package.read_text(encoding="utf-8")
