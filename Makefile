@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup build docs test test-cpp test-python test-example test-maxtext bench-maxtext \
   maxtext-setup maxtext-pytest maxtext-timing test-ecosystem ecosystem-pytest test-versions faults fuzz sanitize sanitize-threads \
-  demo bench bench-instructions lint lint-quick format stubs clean
+  wheels wheels-again test-wheels demo bench bench-instructions lint lint-quick format stubs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -141,6 +141,21 @@ VERSIONS_LINES := python3.11 python3.13
 test-versions: ## try each pair of Flax and JAX; VERSIONS="--short" or "--pair 0.12.1/0.8.1" for some
 	@for line in $(VERSIONS_LINES); do $(MAKE) --no-print-directory build PYTHON=$$line || exit 1; done
 	$(PY) tests/versions/run.py $(VERSIONS)
+
+# From the commit that is checked out. Each line of Python needs an interpreter with headers.
+WHEELS := build/wheels
+WHEEL_LINES ?= python3.11 python3.12 python3.13
+WHEEL_PLATFORMS ?= manylinux_2_17_x86_64 manylinux_2_17_aarch64
+wheels: ## make an sdist and wheels for each line of Python and platform, and check them
+	tools/wheels/make.sh $(WHEELS) "$(WHEEL_LINES)" "$(WHEEL_PLATFORMS)"
+
+wheels-again: ## make the first of the wheels once more, elsewhere: the same bytes
+	tools/wheels/reproduce.sh $(WHEELS) $(firstword $(WHEEL_LINES)) $(firstword $(WHEEL_PLATFORMS))
+
+test-wheels: ## test the wheels of this machine as users get them; WHEEL_LINES=python3.13 for one
+	for line in $(WHEEL_LINES); do \
+	  tools/wheels/test.sh "$$(tools/find_python.sh $$line)" $(WHEELS)/dist || exit 1; \
+	done
 
 demo: build ## train both ways on real digits, and move weights across
 	$(PY) examples/digits.py
