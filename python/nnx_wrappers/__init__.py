@@ -5,6 +5,7 @@ module. The logic is in the C++ extension `_core`; this package adds the classes
 that Flax's metaclasses have to see.
 """
 
+from nnx_wrappers import _supported  # noqa: F401, refuses other interpreters and a missing Flax
 from nnx_wrappers._config import get_cmake_dir, get_include
 from nnx_wrappers._core import (
     InternalError,

@@ -19,6 +19,10 @@ case $platform in
     exit 1
     ;;
 esac
+include=
+if [ $system = Darwin ]; then
+  include=${MACOS_PYTHON_INCLUDE:?"the folder with the Python.h of a Python for macOS, of the version of $python"}
+fi
 tag=$("$python" -c 'import sys; print(sys.implementation.cache_tag)')
 work=$folder/work-$tag-$platform
 line=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
@@ -46,5 +50,6 @@ PATH=$(dirname "$python"):$PATH \
   --config-settings=wheel.tags="$line-$line-$platform" \
   --config-settings=cmake.define.CMAKE_SYSTEM_NAME=$system \
   --config-settings=cmake.define.CMAKE_SYSTEM_PROCESSOR="${target%%-*}" \
+  ${include:+--config-settings=cmake.define.Python_INCLUDE_DIR="$include"} \
   --config-settings=cmake.define.CMAKE_AR="$work/bin/ar" \
   --config-settings=cmake.define.CMAKE_RANLIB="$work/bin/ranlib"
