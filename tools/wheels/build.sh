@@ -2,7 +2,8 @@
 # Builds the wheel of one Python for one platform: build.sh PYTHON PLATFORM SOURCE FOLDER
 # PYTHON has the requirements beside this file, its version is that of the wheel; PLATFORM is the
 # last part of the wheel's name; SOURCE is an unpacked sdist. The compiler is Zig's clang, which
-# knows each platform's C library, and links its own libc++.
+# knows each platform's C library, and links its own libc++. It compiles that first, and keeps it for
+# the Zig of the same path: ZIG_PYTHON is the Python that has it, of another wheel's perhaps.
 set -eu
 python=$1
 platform=$2
@@ -30,11 +31,13 @@ rm -rf "$work"
 mkdir -p "$work/bin"
 python=$("$python" -c 'import sys; print(sys.executable)')
 
+zig=${ZIG_PYTHON:-$python}
+
 # CMake wants programs, and the target is part of the call.
 for tool in cc c++ ar ranlib; do
   options=
   case $tool in c*) options="-target $target" ;; esac
-  printf '#!/bin/sh\nexec "%s" -m ziglang %s %s "$@"\n' "$python" "$tool" "$options" >"$work/bin/$tool"
+  printf '#!/bin/sh\nexec "%s" -m ziglang %s %s "$@"\n' "$zig" "$tool" "$options" >"$work/bin/$tool"
 done
 chmod +x "$work/bin/"*
 

@@ -19,6 +19,7 @@ for line in $lines; do
   venv=$folder/venv-$("$real" -c 'import sys; print(sys.implementation.cache_tag)')
   tools/setup.sh "$real" "$venv" "$here/requirements.txt"
   python=$(realpath -s "$venv/bin/python")
+  export ZIG_PYTHON="${ZIG_PYTHON:-$python}"
   if [ ! -e "$folder/sdist/pyproject.toml" ]; then
     out=$(realpath "$folder/dist")
     (cd "$folder/source" && "$python" -c "
