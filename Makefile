@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup build docs test test-cpp test-python test-example test-maxtext bench-maxtext \
   maxtext-setup maxtext-pytest maxtext-timing test-ecosystem ecosystem-pytest test-versions faults fuzz sanitize sanitize-threads \
-  wheels wheels-again test-wheels demo bench bench-instructions lint lint-quick format stubs clean
+  wheels wheels-again test-wheels test-wheels-aarch64 demo bench bench-instructions lint lint-quick format stubs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -156,6 +156,9 @@ test-wheels: ## test the wheels of this machine as users get them; WHEEL_LINES=p
 	for line in $(WHEEL_LINES); do \
 	  tools/wheels/test.sh "$$(tools/find_python.sh $$line)" $(WHEELS)/dist || exit 1; \
 	done
+
+test-wheels-aarch64: ## run the wheel for aarch64 and Python 3.11 on an x86_64 machine, by QEMU
+	tools/wheels/test_aarch64.sh "$$(tools/find_python.sh python3.11)" $(WHEELS)/dist
 
 demo: build ## train both ways on real digits, and move weights across
 	$(PY) examples/digits.py

@@ -1,9 +1,9 @@
 """Checks the wheels and the sdist in a folder: check.py FOLDER
 
 Each of them: less than 2 MB, and what twine looks for. Each wheel: the files of the package and no
-others (check-wheel-contents too); an extension for the machine that the name says, which shows other
-libraries nothing but `PyInit__core` and needs none but those of the C library; the symbols of the
-platform's C library (auditwheel).
+others (check-wheel-contents too); an extension for the machine that the name says, which shows
+other libraries nothing but `PyInit__core` and needs none but those of the C library; the symbols of
+the platform's C library (auditwheel).
 """
 
 import io
