@@ -33,13 +33,14 @@ clean "$venv/python" -m pip install --quiet -r tests/wheels/requirements.txt
 clean "$venv/python" -c 'import nnx_wrappers; print(nnx_wrappers.__version__, nnx_wrappers.__file__)'
 
 echo "== examples of the README and of the docstrings, imports, a part of the layers"
-readme=$(find tests/python -name test_docs.py)
-clean "$venv/python" -m pytest -q --no-header -p no:cacheprovider "$readme" -k "code_of_a_page and README"
-clean "$venv/python" -m pytest -q --no-header -p no:cacheprovider "$(find tests/python -name test_docstrings.py)"
-clean "$venv/python" -m pytest -q --no-header -p no:cacheprovider tests/wheels
-find tests/python -name test_layers.py | while read -r file; do
-  clean "$venv/python" -m pytest -q --no-header -p no:cacheprovider --share "${SHARE:-1/20}" "$file" </dev/null
-done
+test() {
+  clean "$venv/python" -m pytest -q --no-header -p no:cacheprovider "$@"
+}
+test tests/python/project/test_docs.py -k "code_of_a_page and README"
+test tests/python/project/test_docstrings.py tests/python/project/test_supported.py
+test tests/wheels
+test --share "${SHARE:-1/40}" tests/python/layers/linen/test_layers.py
+test --share "${SHARE:-1/40}" tests/python/layers/nnx/test_layers.py
 
 echo "== the C++ example is built against the wheel"
 PATH_OF_TEST=$PATH clean env CMAKE_GENERATOR="Unix Makefiles" \
