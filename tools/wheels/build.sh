@@ -1,14 +1,14 @@
 #!/bin/sh
 # Builds the wheel of one Python for one platform: build.sh PYTHON PLATFORM SOURCE FOLDER
 # PYTHON has the requirements beside this file, its version is that of the wheel; PLATFORM is the
-# last part of the wheel's name; SOURCE is an unpacked sdist. The compiler is Zig's clang, which
+# last part of the wheel's name; SOURCE is an unpacked sdist; the wheel goes to FOLDER/dist. The compiler is Zig's clang, which
 # knows each platform's C library, and links its own libc++. It compiles that first, and keeps it for
 # the Zig of the same path: ZIG_PYTHON is the Python that has it, of another wheel's perhaps.
 set -eu
 python=$1
 platform=$2
 source=$(realpath "$3")
-mkdir -p "$4"
+mkdir -p "$4/dist"
 folder=$(realpath "$4")
 
 case $platform in
@@ -48,7 +48,7 @@ PATH=$(dirname "$python"):$PATH \
   ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR:-$folder/zig-cache}" ZIG_LOCAL_CACHE_DIR="$work/zig-cache" \
   SETUPTOOLS_EXT_SUFFIX=.$tag-$suffix.so \
   "$python" -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps \
-  --wheel-dir "$folder" "$source" \
+  --wheel-dir "$folder/dist" "$source" \
   --config-settings=build-dir="$work/build" \
   --config-settings=wheel.tags="$line-$line-$platform" \
   --config-settings=cmake.define.CMAKE_SYSTEM_NAME=$system \

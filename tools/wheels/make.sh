@@ -30,7 +30,7 @@ build_sdist(sys.argv[1])" "$out")
   fi
   for platform in $platforms; do
     echo "$line, $platform"
-    "$here/build.sh" "$python" "$platform" "$folder/sdist" "$folder/dist"
+    "$here/build.sh" "$python" "$platform" "$folder/sdist" "$folder"
   done
 done
 "$python" "$here/check.py" "$folder/dist"

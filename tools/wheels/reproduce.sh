@@ -5,8 +5,11 @@ set -eu
 folder=$1
 other=$(mktemp -d)
 trap 'rm -rf "$other"' EXIT
-ZIG_GLOBAL_CACHE_DIR=$(realpath "$folder")/dist/zig-cache
-export ZIG_GLOBAL_CACHE_DIR
+# Compiling the C++ runtime once is enough.
+tag=$("$(tools/find_python.sh "$2")" -c 'import sys; print(sys.implementation.cache_tag)')
+ZIG_PYTHON=${ZIG_PYTHON:-$(realpath -s "$folder/venv-$tag/bin/python")}
+ZIG_GLOBAL_CACHE_DIR=${ZIG_GLOBAL_CACHE_DIR:-$(realpath "$folder/zig-cache")}
+export ZIG_PYTHON ZIG_GLOBAL_CACHE_DIR
 "$(dirname "$0")/make.sh" "$other" "$2" "$3"
 for made in "$other"/dist/*.whl "$other"/dist/*.tar.gz; do
   cmp "$made" "$folder/dist/$(basename "$made")"
