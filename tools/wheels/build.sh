@@ -42,7 +42,8 @@ done
 chmod +x "$work/bin/"*
 
 # No path of this machine gets into the wheel.
-flags="-ffile-prefix-map=$source=. -ffile-prefix-map=$work=."
+# Zig keeps the frame pointer unless it is told not to.
+flags="-fomit-frame-pointer -ffile-prefix-map=$source=. -ffile-prefix-map=$work=."
 PATH=$(dirname "$python"):$PATH \
   CC=$work/bin/cc CXX=$work/bin/c++ CFLAGS=$flags CXXFLAGS=$flags \
   ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR:-$folder/zig-cache}" ZIG_LOCAL_CACHE_DIR="$work/zig-cache" \
