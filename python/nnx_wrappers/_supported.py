@@ -40,9 +40,9 @@ def _check_flax() -> None:
         import flax.nnx  # noqa: F401
     except (ImportError, AttributeError) as error:
         raise ImportError(
-            f"nnx_wrappers: expected a Flax that can be imported, got Flax {_version_of('flax')} "
-            f"with JAX {_version_of('jax')} ({error}). Install versions that fit together: "
-            f"{sys.executable} -m pip install {_requirements()}."
+            f"nnx_wrappers needs Flax, and Flax {_version_of('flax')} cannot be imported with JAX "
+            f"{_version_of('jax')} ({error}); install a pair that fits, such as the newest of both: "
+            f"{sys.executable} -m pip install --upgrade {_requirements()}."
         ) from error
 
 
