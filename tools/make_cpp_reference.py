@@ -23,6 +23,7 @@ ORDER = [
     "rngs.h",
     "context.h",
     "install.h",
+    "features.h",
     "caches.h",
     "usage.h",
     "errors.h",

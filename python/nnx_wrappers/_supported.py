@@ -41,8 +41,8 @@ def _check_flax() -> None:
     except (ImportError, AttributeError) as error:
         raise ImportError(
             f"nnx_wrappers needs Flax, and Flax {_version_of('flax')} cannot be imported with JAX "
-            f"{_version_of('jax')} ({error}); install a pair that fits, such as the newest of both: "
-            f"{sys.executable} -m pip install --upgrade {_requirements()}."
+            f"{_version_of('jax')} ({error}); install a pair that fits, such as the newest of "
+            f"both: {sys.executable} -m pip install --upgrade {_requirements()}."
         ) from error
 
 
