@@ -8,13 +8,6 @@ import sysconfig
 from pathlib import Path
 
 
-def _version_of(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"
-
-
 def _requirements() -> str:
     try:
         needed = importlib.metadata.requires("nnx_wrappers") or []
@@ -36,14 +29,12 @@ def _check_interpreter() -> None:
 
 
 def _check_flax() -> None:
-    try:
-        import flax.nnx  # noqa: F401
-    except (ImportError, AttributeError) as error:
+    # Not imported here: the library says itself what does not fit.
+    if importlib.util.find_spec("flax") is None:
         raise ImportError(
-            f"nnx_wrappers needs Flax, and Flax {_version_of('flax')} cannot be imported with JAX "
-            f"{_version_of('jax')} ({error}); install a pair that fits, such as the newest of "
-            f"both: {sys.executable} -m pip install --upgrade {_requirements()}."
-        ) from error
+            "nnx_wrappers needs Flax, which is not installed; install it: "
+            f"{sys.executable} -m pip install {_requirements()}."
+        )
 
 
 _check_interpreter()

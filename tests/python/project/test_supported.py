@@ -44,12 +44,5 @@ def test_a_package_without_extension_says_so(copied: Path) -> None:
 
 def test_a_missing_flax_is_named_with_what_to_install() -> None:
     error = import_error(first="sys.modules['flax'] = None")
-    assert error.startswith("ImportError: nnx_wrappers needs Flax, and Flax ")
-    assert "-m pip install --upgrade 'flax" in error
-
-
-def test_a_flax_that_does_not_fit_jax_is_told_with_both_versions(tmp_path: Path) -> None:
-    (tmp_path / "flax").mkdir()
-    (tmp_path / "flax/__init__.py").write_text("import jax\njax.NoSuchName\n")
-    error = import_error(tmp_path)
-    assert f"with JAX {__import__('jax').__version__} (module 'jax' has no attribute" in error
+    assert error.startswith("ImportError: nnx_wrappers needs Flax, which is not installed; ")
+    assert "-m pip install 'flax" in error
