@@ -95,6 +95,9 @@ nb::object module_for_apply(nb::handle self, ConstructorCall& call, UsageOfCall&
     nb::object module = module_by_plan(self, call, planned);
     if (module.is_valid()) return module;
     usage.plan_rejected("floating-point values are not in the variables");
+  } else {
+    // Variables that contradict each other are refused before the constructor, user code, runs.
+    bridge::given_variables(py::get(self, upstream::names().variables));
   }
   return module_by_constructor(self, call);
 }

@@ -103,8 +103,14 @@ def is_private(place: str) -> bool:
     return has_underscore or module.startswith(("flax.nnx.", "flax.core."))
 
 
-# What Flax itself looks up in these places while nnx_wrappers is imported: renamed in a copy of it.
-USED_BY_FLAX = {"flax.nnx:Pytree._graph_node_flatten", "flax.nnx.graphlib:HashableMapping"}
+# What Flax itself looks up in these places, so that it fails without them: renamed in a copy of it.
+USED_BY_FLAX = {
+    "flax.nnx:Pytree._graph_node_flatten",
+    "flax.nnx.graphlib:HashableMapping",
+    "flax.nnx.graphlib:GRAPH_REGISTRY",
+    "flax.nnx.tracers:TraceState",
+    "flax.nnx.variablelib:HijaxVariable",
+}
 
 
 def private_symbols() -> list[list[str]]:

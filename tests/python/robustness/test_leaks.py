@@ -95,6 +95,7 @@ GOOD: dict[str, Callable[[], object]] = {
     "ToNNX.get_layers": lambda: TO_NNX.get_layers(),
     "ToNNX.release_rngs": lambda: TO_NNX.release_rngs(),
     "cache_info": nw.cache_info,
+    "features": nw.features,
     "clear_usage": nw.clear_usage,
     "current_linen_module": nw.current_linen_module,
     "functional": lambda: nw.functional(nnx.Linear),

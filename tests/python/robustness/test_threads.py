@@ -278,8 +278,13 @@ def test_no_lock_is_held_while_python_objects_are_made():
         for line in file.read_text().splitlines():
             if re.match(r"\s+static (?!const(init|expr) ).*;", line):
                 statics.append((file.name, line.split()[1]))
-    without_python = [("install.cc", "bool"), ("usage.cc", "Table"), ("interpreter.cc", "bool")]
-    assert statics == without_python
+    without_python = {
+        ("install.cc", "bool"),
+        ("usage.cc", "Table"),
+        ("interpreter.cc", "bool"),
+        ("cache_registry.cc", "auto*"),
+    }
+    assert set(statics) == without_python
 
 
 SUBINTERPRETER = """
