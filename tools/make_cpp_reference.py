@@ -29,7 +29,9 @@ ORDER = [
     "errors.h",
     "version.h",
 ]
-NOT_SHOWN = re.compile(r"^(#pragma once|#include <.*>|}?  ?// namespace .*|namespace .*)\n", re.M)
+NOT_SHOWN = re.compile(
+    r"^(#pragma once|// NOLINT.*|#include <.*>|}?  ?// namespace .*|namespace .*)\n", re.M
+)
 PRIVATE = re.compile(r"\n private:\n.*?(?=^};)", re.M | re.S)
 BODY = re.compile(r"(\)(?: const)?) \{\s*return [^;]*;\s*\}")
 
