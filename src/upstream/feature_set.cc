@@ -59,8 +59,8 @@ std::vector<std::string> disabled() {
     } else {
       std::string known;
       for (const Definition& feature : definitions()) known.append(feature.name).append(", ");
-      const std::string warning = "NNX_WRAPPERS_DISABLE: expected the names of features (" + known +
-                                  "all), got '" + stripped + "'. It is passed over.";
+      std::string warning = "NNX_WRAPPERS_DISABLE: expected the names of features (";
+      warning.append(known).append("all), got '").append(stripped).append("'. It is passed over.");
       facade().warn(warning, nb::arg("stacklevel") = 2);
     }
   }
