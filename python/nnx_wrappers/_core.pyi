@@ -317,7 +317,7 @@ def features() -> dict[str, str | None]:
     that it is right. Where a feature is off, Flax's own way runs: slower, with the same answers.
 
     Returns:
-      For each feature None where it is on, else the reason why it is off: a name that this version
+      For each feature None where it is on, else the reason why it is off, such as a name that this version
       does not have, a probe that found a difference, another feature that is off, or the environment
       variable NNX_WRAPPERS_DISABLE. It is decided once in a process.
 

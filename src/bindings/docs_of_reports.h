@@ -10,7 +10,7 @@ The library knows how many versions of Flax and JAX work inside, and uses that w
 that it is right. Where a feature is off, Flax's own way runs: slower, with the same answers.
 
 Returns:
-  For each feature None where it is on, else the reason why it is off: a name that this version
+  For each feature None where it is on, else the reason why it is off, such as a name that this version
   does not have, a probe that found a difference, another feature that is off, or the environment
   variable NNX_WRAPPERS_DISABLE. It is decided once in a process.
 
