@@ -32,7 +32,6 @@ namespace nnx_wrappers::upstream {
   X(get_raw_value, "get_raw_value")                 \
   X(get_value, "get_value")                         \
   X(get_variable, "get_variable")                   \
-  X(hijax, "hijax")                                 \
   X(init, "init")                                   \
   X(init_with_output, "init_with_output")           \
   X(initializing_property, "initializing")          \
@@ -52,14 +51,12 @@ namespace nnx_wrappers::upstream {
   X(nnx_class, "nnx_class")                         \
   X(nnx_module_augment_fn, "nnx_module_augment_fn") \
   X(on_get_value, "on_get_value")                   \
-  X(out_sharding, "out_sharding")                   \
   X(param, "param")                                 \
   X(params, "params")                               \
   X(parent, "parent")                               \
   X(partition_name, "partition_name")               \
   X(path, "path")                                   \
   X(put_variable, "put_variable")                   \
-  X(ref, "ref")                                     \
   X(remove_axis, "remove_axis")                     \
   X(replace, "replace")                             \
   X(reservations, "reservations")                   \

@@ -11,7 +11,6 @@ namespace nnx_wrappers::upstream {
 // Each line is (C++ member, Python spelling).
 #define NNX_WRAPPERS_PRIVATE_NAMES(X)          \
   X(all_variables, "_variables")               \
-  X(check_can_update, "_check_can_update")     \
   X(frozen_contents, "_dict")                  \
   X(graph_node_flatten, "_graph_node_flatten") \
   X(has_int_keys, "_pytree__has_int_keys")     \

@@ -138,6 +138,7 @@ nb::object rewound_natively(nb::handle scope) {
 }
 
 nb::object pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reuse) {
+  // In its own trace, so that the child is of the trace that the scope is of.
   const bool is_usual =
       PyUnicode_CheckExact(name.ptr()) != 0 && !reuse && has(Feature::kNativeScopes) &&
       is_valid_with_streams(scope) &&
@@ -151,7 +152,6 @@ nb::object pushed_natively(nb::handle scope, nb::handle name) {
   const PrivateNames& n = private_names();
   const Facade& f = facade();
   const nb::dict attributes = py::instance_dict(scope);
-  const nb::object trace = f.current_trace();
   reserve(scope, name, nb::none());
   const nb::object step = nb::make_tuple(name);
   nb::dict rngs;
@@ -169,7 +169,7 @@ nb::object pushed_natively(nb::handle scope, nb::handle name) {
   made[n.mutable_] = attributes[n.mutable_];
   made[n.flags] = attributes[n.flags];
   made[n.root] = root.is_none() ? nb::borrow(scope) : root;
-  made[n.trace_level] = trace;
+  made[n.trace_level] = attributes[n.trace_level];
   made[n.rng_counters] =
       child_counters(nb::cast<nb::dict>(nb::object(attributes[n.rng_counters])), name, rngs);
   made[n.reservations] = no_reservations();

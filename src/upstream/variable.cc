@@ -1,7 +1,5 @@
 #include "upstream/variable.h"
 
-#include <algorithm>
-
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
 #include "py/object.h"
@@ -52,31 +50,24 @@ void set_raw_value(nb::handle variable, nb::handle value) {
   py::get(variable, names().set_raw_value)(value, nb::arg("_unsafe_bypass_check") = true);
 }
 
-// Whether nnx.var_defaults() tells every flag that a Variable must have.
-bool has_all_defaults() {
-  const Facade& f = facade();
-  if (!f.var_defaults.is_valid()) return false;
-  const nb::object defaults = f.var_defaults();
-  return std::ranges::all_of(py::elements(f.required_metadata), [&](const nb::object& key) {
-    return key.equal(private_names().eager_sharding) || py::get_optional(defaults, key).is_valid();
-  });
-}
-
-// The flags that Flax gives to a Variable which is made now and says nothing of them.
+// The flags that Flax gives to a Variable which is made now and says nothing of them. Before Flax
+// 0.12.5 nnx.var_defaults does not tell them all, so a Variable is asked.
 nb::dict default_flags() {
   const Facade& f = facade();
+  const nb::object defaults =
+      f.var_defaults.is_valid() ? nb::object(f.var_defaults()) : nb::object();
+  nb::dict metadata;  // of a fresh Variable, if one has to be asked
   nb::dict flags;
-  if (!has_all_defaults()) {
-    const nb::object variable = f.variable(0);
-    for (const auto& [key, value] : py::dict_items(py::get(variable, names().get_metadata)())) {
-      if (py::contains(f.required_metadata, key)) flags[key] = value;
-    }
-    return flags;
-  }
-  const nb::object defaults = f.var_defaults();
   for (const nb::object& key : py::elements(f.required_metadata)) {
-    const nb::object value = py::get_optional(defaults, key);
-    if (value.is_valid()) flags[key] = value;
+    if (key.equal(private_names().eager_sharding)) continue;
+    nb::object value;
+    if (defaults.is_valid()) value = py::get_optional(defaults, key);
+    if (!value.is_valid()) {
+      if (nb::len(metadata) == 0)
+        metadata = nb::cast<nb::dict>(f.variable(0).attr("get_metadata")());
+      value = metadata[key];
+    }
+    flags[key] = value;
   }
   return flags;
 }
@@ -252,13 +243,13 @@ void add_required_metadata(nb::dict& metadata) {
 
 nb::tuple creation_settings() {
   const Facade& f = facade();
-  const nb::object defaults = f.var_defaults.is_valid() ? nb::object(f.var_defaults()) : nb::none();
-  if (!defaults.is_none()) {
-    return nb::make_tuple(f.using_eager_sharding(), py::get(defaults, f.hijax_key),
-                          py::get(defaults, f.ref_key));
+  if (!f.var_defaults.is_valid()) {
+    const nb::dict flags = default_flags();
+    return nb::make_tuple(f.using_eager_sharding(), flags[f.hijax_key], flags[f.ref_key]);
   }
-  const nb::dict flags = default_flags();
-  return nb::make_tuple(f.using_eager_sharding(), flags[f.hijax_key], flags[f.ref_key]);
+  const nb::object defaults = f.var_defaults();
+  return nb::make_tuple(f.using_eager_sharding(), py::get(defaults, f.hijax_key),
+                        py::get(defaults, f.ref_key));
 }
 
 }  // namespace nnx_wrappers::upstream
