@@ -3,8 +3,8 @@
 # each binary. `nanobind` is the target of nanobind's own sources.
 function(nnx_wrappers_add_library root nanobind)
   file(GLOB sources CONFIGURE_DEPENDS
-       "${root}/src/py/*.cc" "${root}/src/upstream/*.cc" "${root}/src/graph/*.cc"
-       "${root}/src/bridge/*/*.cc")
+       "${root}/src/py/*.cc" "${root}/src/upstream/*.cc" "${root}/src/upstream/*/*.cc"
+       "${root}/src/graph/*.cc" "${root}/src/bridge/*/*.cc")
   add_library(nnx_wrappers STATIC ${sources})
   target_compile_features(nnx_wrappers PUBLIC cxx_std_20)
   set_target_properties(nnx_wrappers PROPERTIES

@@ -25,7 +25,7 @@ class MethodAndVariables(collections.UserDict[str, tp.Any]):
         return self._method(*args, **kwargs)
 
 
-class ToNNX(nnx.Module):
+class ToNNX(nnx.Module, **_core.to_nnx_class_keywords()):
     """Uses a Linen module as an NNX module that owns its variables.
 
     Linen makes variables from inputs, so call `lazy_init` with sample inputs once.
@@ -42,6 +42,10 @@ class ToNNX(nnx.Module):
       to_nnx__module: the Linen module. `module` is a deprecated name of it.
       to_nnx__rngs: the forked streams, an `nnx.Rngs`, or None. `rngs` is a deprecated
         name of it.
+
+    With Flax 0.11.2 and older the attributes are named `module` and `rngs`, `to_nnx__module`
+    and `to_nnx__rngs` are other names of them, and the streams are not forked, as in Flax's
+    own class there: so states have the same paths and values.
 
     Raises:
       TypeError: for a Linen class, an NNX module, or other kinds of rngs.
@@ -60,21 +64,37 @@ class ToNNX(nnx.Module):
     def __init__(self, module: linen.Module, rngs: nnx.Rngs | jax.Array | None = None) -> None:
         _core.to_nnx_init(self, module, rngs)
 
-    @property
-    def rngs(self) -> nnx.Rngs | None:
-        """Deprecated name of `to_nnx__rngs`."""
-        warnings.warn(
-            "`ToNNX.rngs` is deprecated; use `to_nnx__rngs`.", DeprecationWarning, stacklevel=2
-        )
-        return self.to_nnx__rngs
+    if _core.to_nnx_attributes() == ("module", "rngs"):  # Flax 0.11.2 and older
 
-    @property
-    def module(self) -> linen.Module:
-        """Deprecated name of `to_nnx__module`."""
-        warnings.warn(
-            "`ToNNX.module` is deprecated; use `to_nnx__module`.", DeprecationWarning, stacklevel=2
-        )
-        return self.to_nnx__module
+        @property
+        def to_nnx__rngs(self) -> nnx.Rngs | None:
+            """The streams."""
+            return self.rngs
+
+        @property
+        def to_nnx__module(self) -> linen.Module:
+            """The Linen module."""
+            return self.module
+
+    else:
+
+        @property
+        def rngs(self) -> nnx.Rngs | None:
+            """Deprecated name of `to_nnx__rngs`."""
+            warnings.warn(
+                "`ToNNX.rngs` is deprecated; use `to_nnx__rngs`.", DeprecationWarning, stacklevel=2
+            )
+            return self.to_nnx__rngs
+
+        @property
+        def module(self) -> linen.Module:
+            """Deprecated name of `to_nnx__module`."""
+            warnings.warn(
+                "`ToNNX.module` is deprecated; use `to_nnx__module`.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            return self.to_nnx__module
 
     def lazy_init(self, /, *args: tp.Any, **kwargs: tp.Any) -> "ToNNX":
         """Makes the variables from sample inputs.

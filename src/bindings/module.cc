@@ -18,6 +18,7 @@
 #include "py/object.h"
 #include "py/python_class.h"
 #include "py/supported.h"
+#include "upstream/dialect/wrapper.h"
 #include "upstream/scope.h"
 
 namespace nb = nanobind;
@@ -133,6 +134,10 @@ void bind_shells(nb::module_& m) {
         nb::sig(signatures::kToNnxAttribute));
   m.def("to_nnx_attribute_value", &to_nnx::attribute_value, nb::arg("value").none(),
         nb::sig(signatures::kToNnxAttributeValue));
+  m.def("to_nnx_attributes", &nw::upstream::wrapper_attributes,
+        nb::sig(signatures::kToNnxAttributes));
+  m.def("to_nnx_class_keywords", &nw::upstream::wrapper_class_keywords,
+        nb::sig(signatures::kToNnxClassKeywords));
   m.def("to_nnx_release_rngs", &to_nnx::release_rngs, nb::arg("self"),
         nb::sig(signatures::kToNnxReleaseRngs));
   m.def("to_nnx_get_layers", &nw::bridge::decoder_layers, nb::arg("self"),

@@ -49,6 +49,9 @@ inline constexpr const char* kToNnxAttribute =
     "def to_nnx_attribute(self: flax.nnx.Module, name: str) -> typing.Any";
 inline constexpr const char* kToNnxAttributeValue =
     "def to_nnx_attribute_value(value: typing.Any) -> typing.Any";
+inline constexpr const char* kToNnxAttributes = "def to_nnx_attributes() -> tuple[str, str]";
+inline constexpr const char* kToNnxClassKeywords =
+    "def to_nnx_class_keywords() -> dict[str, typing.Any]";
 inline constexpr const char* kToNnxReleaseRngs =
     "def to_nnx_release_rngs(self: flax.nnx.Module) -> None";
 inline constexpr const char* kToNnxGetLayers =

@@ -50,7 +50,7 @@ bool is_array_ref(nb::handle object) {
     return false;
   }
   if (is_plain_tracer(object)) return false;
-  return nb::cast<bool>(f.is_array_ref(object));
+  return f.is_array_ref.is_valid() && nb::cast<bool>(f.is_array_ref(object));
 }
 
 bool is_tracer(nb::handle object) { return py::is_subtype(object.type(), facade().tracer); }

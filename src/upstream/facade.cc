@@ -9,57 +9,13 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/once.h"
+#include "upstream/dialect/dialect.h"
+#include "upstream/look_up.h"
 #include "upstream/private_names.h"
 
 namespace nnx_wrappers::upstream {
 
 namespace {
-
-// The object at "module.submodule:attribute.attribute", or an invalid one where a step of that is
-// missing.
-nb::object find(const std::string& path) {
-  const auto colon = path.find(':');
-  try {
-    nb::object object = nb::module_::import_(path.substr(0, colon).c_str());
-    size_t begin = colon + 1;
-    while (begin <= path.size()) {
-      const size_t end = std::min(path.find('.', begin), path.size());
-      object = py::get(object, nb::str(path.substr(begin, end - begin).c_str()));
-      begin = end + 1;
-    }
-    return object;
-  } catch (nb::python_error& error) {
-    if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
-    return {};
-  }
-}
-
-// Versions of Flax and JAX keep the same object in different places: the first place that has it.
-// Immortal: see the header. Null if no place has it.
-nb::handle look_for(std::initializer_list<const char*> places) {
-  for (const char* place : places) {
-    nb::object found = find(place);
-    if (found.is_valid()) return found.release();
-  }
-  return {};
-}
-
-[[noreturn]] void raise_missing(const char* place) {
-  const std::string text = "nnx_wrappers needs " + std::string(place) + ", which Flax " +
-                           version_of("flax") + " with JAX " + version_of("jax") +
-                           " does not have; install a supported pair (Flax 0.12.1 to 0.12.12 with "
-                           "the JAX of its time).";
-  PyErr_SetString(PyExc_ImportError, text.c_str());
-  throw nb::python_error();
-}
-
-nb::handle look_up(std::initializer_list<const char*> places) {
-  const nb::handle found = look_for(places);
-  if (!found.is_valid()) raise_missing(*places.begin());
-  return found;
-}
-
-nb::handle look_up(const char* place) { return look_up({place}); }
 
 // nnx.clone of what may share nodes: with an argument that Flax 0.12.1 does not have.
 nb::handle clone_of_graphs() {
@@ -69,17 +25,6 @@ nb::handle clone_of_graphs() {
     return nb::object(clone).release();
   const nb::object partial = nb::module_::import_("functools").attr("partial");
   return partial(clone, nb::arg("graph") = true).release();
-}
-
-// A class that no object is an instance of, for one that this version does not have.
-nb::handle class_of_nothing() {
-  const nb::object metaclass = nb::borrow(reinterpret_cast<PyObject*>(&PyType_Type));
-  return metaclass("Absent", nb::tuple(), nb::dict()).release();
-}
-
-nb::handle look_for_class(std::initializer_list<const char*> places) {
-  const nb::handle found = look_for(places);
-  return found.is_valid() ? found : class_of_nothing();
 }
 
 // Flax refuses to be imported with a JAX that it does not fit: that is what has to be said then,
@@ -115,6 +60,7 @@ nb::handle required_key(const Facade& table, std::initializer_list<const char*> 
       return PyUnicode_InternFromString(key);
     }
   }
+  if (dialect().has_older_variables) return PyUnicode_InternFromString(*keys.begin());
   throw InternalError("a Variable without one of the metadata that each has");
 }
 
@@ -152,6 +98,15 @@ void require_initializing_flag(nb::handle module_class) {
   if (!flag.is_valid()) raise_missing("nnx.Module._pytree__state._initializing");
 }
 
+// As look_up, for what Flax 0.12.0 and older may lack.
+nb::handle look_up_since_0_12(std::initializer_list<const char*> places) {
+  return dialect().has_older_variables ? look_for(places) : look_up(places);
+}
+
+nb::handle look_up_class_since_0_12(std::initializer_list<const char*> places) {
+  return dialect().has_older_variables ? look_for_class(places) : look_up(places);
+}
+
 Facade load() {
   require_flax();
   Facade f;
@@ -159,31 +114,38 @@ Facade load() {
   f.copy_methods = look_for({"flax.linen.module:_UNDEFINED_COPY_PICKLE_METHODS"});
   f.nnx_module = look_up("flax.nnx:Module");
   require_initializing_flag(f.nnx_module);
-  f.nnx_dict = look_up("flax.nnx:Dict");
-  f.nnx_list = look_up("flax.nnx:List");
-  f.pytree = look_up("flax.nnx:Pytree");
-  f.pytree_flatten = look_for({"flax.nnx:Pytree._graph_node_flatten"});
+  f.nnx_dict = look_up_class_since_0_12({"flax.nnx:Dict"});
+  f.nnx_list = look_up_class_since_0_12({"flax.nnx:List"});
+  f.pytree = look_up({"flax.nnx:Pytree", "flax.nnx:Object"});
+  f.pytree_flatten =
+      look_for({"flax.nnx:Pytree._graph_node_flatten", "flax.nnx:Object._graph_node_flatten"});
   f.variable = look_up("flax.nnx:Variable");
   f.variable_init = look_up("flax.nnx:Variable.__init__");
-  f.variable_get_value = look_up("flax.nnx:Variable.get_value");
+  f.variable_get_value = look_up_since_0_12({"flax.nnx:Variable.get_value"});
   f.hijax_variable = look_for_class({"flax.nnx.variablelib:HijaxVariable"});
-  f.required_metadata = look_up("flax.nnx:Variable.required_metadata");
-  f.variable_types = look_for({"flax.nnx.variablelib:VariableTypeCache"});
-  f.register_variable_name = look_up("flax.nnx:register_variable_name");
-  f.variable_name_from_type = look_up("flax.nnx:variable_name_from_type");
-  f.variable_type_from_name = look_up("flax.nnx:variable_type_from_name");
+  f.required_metadata = look_up_since_0_12({"flax.nnx:Variable.required_metadata"});
+  if (!f.required_metadata.is_valid()) f.required_metadata = nb::frozenset(nb::list()).release();
+  f.variable_types = look_for(
+      {"flax.nnx.bridge.variables:VariableTypeCache", "flax.nnx.variablelib:VariableTypeCache"});
+  f.register_variable_name = look_up(
+      {"flax.nnx:register_variable_name", "flax.nnx.bridge:register_variable_name_type_pair"});
+  f.variable_name_from_type =
+      look_up({"flax.nnx:variable_name_from_type", "flax.nnx.bridge.variables:variable_type_name"});
+  f.variable_type_from_name =
+      look_up({"flax.nnx:variable_type_from_name", "flax.nnx.bridge.variables:variable_type"});
   f.var_defaults = look_for({"flax.nnx:var_defaults", "flax.nnx.variablelib:var_defaults"});
-  f.using_eager_sharding =
-      look_up({"flax.nnx:using_eager_sharding", "flax.nnx.variablelib:using_eager_sharding"});
-  f.is_array_ref = look_up({"flax.nnx:is_array_ref", "flax.nnx.variablelib:is_array_ref"});
+  f.using_eager_sharding = look_up_since_0_12(
+      {"flax.nnx:using_eager_sharding", "flax.nnx.variablelib:using_eager_sharding"});
+  f.is_array_ref = look_up_since_0_12({"flax.nnx:is_array_ref", "flax.nnx.variablelib:is_array_ref",
+                                       "flax.nnx.variablelib:is_mutable_array"});
   f.rng_state = look_up("flax.nnx:RngState");
   f.rngs = look_up("flax.nnx:Rngs");
   f.rng_stream = look_up("flax.nnx:RngStream");
   f.rng_key = look_up("flax.nnx:RngKey");
   f.rng_count = look_up("flax.nnx:RngCount");
-  f.is_data = look_up("flax.nnx:is_data");
+  f.is_data = look_up_since_0_12({"flax.nnx:is_data"});
   f.has_data = look_for({"flax.nnx:has_data", "flax.nnx.pytreelib:has_data"});
-  f.data = look_up("flax.nnx:data");
+  f.data = look_up_since_0_12({"flax.nnx:data"});
   f.split = look_up("flax.nnx:split");
   f.clone = clone_of_graphs();
   f.with_partitioning = look_up("flax.nnx.spmd:with_partitioning");
@@ -204,6 +166,7 @@ Facade load() {
   f.linen_apply = look_up("flax.linen:apply");
   f.unbound_function = look_for({"flax.linen.module:_get_unbound_fn"});
   f.scope = look_up("flax.core:Scope");
+  f.core_apply = look_for({"flax.core:apply"});
   f.current_trace = look_up("flax.core.tracers:current_trace");
   f.child_rng_token = look_for({"flax.core.scope:child_rng_token"});
   f.lazy_rng = look_for({"flax.core.scope:LazyRng"});
@@ -214,8 +177,8 @@ Facade load() {
   f.unbox = look_up("flax.core.meta:unbox");
   f.unfreeze = look_up("flax.core:unfreeze");
   f.logical_axis_rules = look_up("flax.core.spmd:get_logical_axis_rules");
-  f.shard_value = look_up("flax.core.spmd:shard_value");
-  f.get_global_mesh = look_up("flax.core.meta:get_global_mesh");
+  f.shard_value = look_up_since_0_12({"flax.core.spmd:shard_value"});
+  f.get_global_mesh = look_up_since_0_12({"flax.core.meta:get_global_mesh"});
   f.trace_context_error = look_up("flax.errors:TraceContextError");
   f.modify_variable_error = look_up("flax.errors:ModifyScopeVariableError");
   f.variable_not_found_error = look_up("flax.errors:ScopeVariableNotFoundError");
@@ -232,7 +195,7 @@ Facade load() {
   f.numpy_array = look_up("numpy:ndarray");
   f.tracer = look_up("jax.core:Tracer");
   f.dict_key = look_up("jax.tree_util:DictKey");
-  f.new_ref = look_up("jax:new_ref");
+  f.new_ref = look_up_since_0_12({"jax:new_ref"});
   f.partition_spec = look_up("jax.sharding:PartitionSpec");
   f.named_sharding = look_up("jax.sharding:NamedSharding");
   f.tree_flatten = look_up("jax.tree_util:tree_flatten");
@@ -279,18 +242,6 @@ Facade load() {
 }
 
 }  // namespace
-
-std::string version_of(const char* package) {
-  try {
-    return nb::cast<std::string>(
-        nb::module_::import_("importlib.metadata").attr("version")(package));
-  } catch (nb::python_error& error) {
-    if (!error.matches(PyExc_ImportError)) throw;  // PackageNotFoundError is one
-    return "(not installed)";
-  } catch (const nb::cast_error&) {  // the package's metadata has no version
-    return "(not installed)";
-  }
-}
 
 const Facade& facade() {
   static constinit py::Once<const Facade> table;  // immortal: see the header

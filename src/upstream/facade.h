@@ -15,15 +15,15 @@ namespace nb = nanobind;
 // member is named after its object, without the module.
 struct Facade {
   // flax.nnx
-  nb::handle nnx_module;      // class nnx.Module
-  nb::handle nnx_dict;        // class nnx.Dict
-  nb::handle nnx_list;        // class nnx.List
-  nb::handle pytree;          // class nnx.Pytree
-  nb::handle pytree_flatten;  // nnx.Pytree._graph_node_flatten
-  nb::handle variable;        // class nnx.Variable
-  nb::handle variable_init;   // nnx.Variable.__init__
-  nb::handle variable_get_value;
-  nb::handle hijax_variable;  // class HijaxVariable (a Variable that is a JAX type)
+  nb::handle nnx_module;          // class nnx.Module
+  nb::handle nnx_dict;            // class nnx.Dict
+  nb::handle nnx_list;            // class nnx.List
+  nb::handle pytree;              // class nnx.Pytree, formerly nnx.Object
+  nb::handle pytree_flatten;      // nnx.Pytree._graph_node_flatten
+  nb::handle variable;            // class nnx.Variable
+  nb::handle variable_init;       // nnx.Variable.__init__
+  nb::handle variable_get_value;  // this and the other names of new Variables: null up to 0.12.0
+  nb::handle hijax_variable;      // class HijaxVariable (a Variable that is a JAX type)
   nb::handle required_metadata;
   nb::handle variable_types;  // dict: collection name -> Variable type; may be null
   nb::handle register_variable_name;
@@ -57,6 +57,7 @@ struct Facade {
   nb::handle linen_apply;       // flax.linen.apply
   nb::handle unbound_function;  // flax.linen.module._get_unbound_fn
   nb::handle scope;             // class flax.core.Scope
+  nb::handle core_apply;        // flax.core.apply
   nb::handle copy_methods;      // flax.linen.module._UNDEFINED_COPY_PICKLE_METHODS
   nb::handle current_trace;     // flax.core.tracers.current_trace
   nb::handle child_rng_token;   // marks the counters of a child scope
@@ -140,8 +141,5 @@ struct Facade {
 // The table, loaded at the first call. Needs the GIL; may import modules. Throws ImportError, with
 // the installed versions, if Flax or JAX lacks one of the names.
 const Facade& facade();
-
-// The installed version of a package, or "(not installed)".
-std::string version_of(const char* package);
 
 }  // namespace nnx_wrappers::upstream

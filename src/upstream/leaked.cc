@@ -3,6 +3,7 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "upstream/array.h"
+#include "upstream/dialect/dialect.h"
 #include "upstream/facade.h"
 #include "upstream/node.h"
 #include "upstream/private_names.h"
@@ -44,7 +45,11 @@ bool is_tracing() {
   return present.is_valid() && py::type_name(present.type()) != "EvalTrace";
 }
 
-bool is_current_trace(nb::handle trace_state) { return py::truthy(trace_state.attr("is_valid")()); }
+bool is_current_trace(nb::handle trace_state) {
+  if (!py::truthy(trace_state.attr("is_valid")())) return false;
+  // Up to Flax 0.10.4 is_valid answers True always, and a tracer may be left in a Variable.
+  return !dialect().has_older_variables || py::equal(trace_state, facade().trace_state());
+}
 
 bool may_change_in_current_trace(nb::handle object) {
   const nb::object trace_state = trace_state_of(object);

@@ -6,6 +6,7 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "upstream/array.h"
+#include "upstream/dialect/dialect.h"
 #include "upstream/facade.h"
 #include "upstream/instance.h"
 #include "upstream/node.h"
@@ -73,6 +74,7 @@ bool is_flattened_alike(nb::handle node) {
 std::string probe_fast_variables() {
   const Facade& f = facade();
   if (!f.trace_state.is_valid()) return "flax.nnx.tracers.TraceState is missing";
+  if (dialect().has_older_variables) return "classes of this version of Flax make their Variables";
   const nb::object value = nb::float_(0.5);
   nb::dict metadata;
   add_required_metadata(metadata);
@@ -91,6 +93,7 @@ std::string probe_fast_variables() {
 
 std::string probe_fast_walk() {
   const Facade& f = facade();
+  if (dialect().has_older_variables) return "nodes of this version of Flax are of an older kind";
   const nb::object module = f.nnx_module();
   const nb::object inner = f.nnx_module();
   py::set(module, nb::str("b"), inner);
@@ -150,6 +153,7 @@ std::string probe_lazy_keys() {
   if (!f.lazy_rng.is_valid() || !f.trace_state.is_valid()) {
     return "flax.core.scope.LazyRng or flax.nnx.tracers.TraceState is missing";
   }
+  if (!takes_lazy_rngs()) return "this version of Flax takes no LazyRng for a key";
   const nb::object lazy = f.lazy_rng(nb::str("key"), nb::make_tuple("suffix"));
   const bool is_known = lazy.attr("rng").equal(nb::str("key")) &&
                         lazy.attr("suffix").equal(nb::make_tuple("suffix")) &&

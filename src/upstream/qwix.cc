@@ -6,6 +6,7 @@
 #include "py/object.h"
 #include "py/once.h"
 #include "upstream/facade.h"
+#include "upstream/look_up.h"
 #include "upstream/feature_set.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"

@@ -3,6 +3,7 @@
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
 #include "py/object.h"
+#include "py/once.h"
 #include "upstream/facade.h"
 #include "upstream/feature_set.h"
 #include "upstream/linen.h"
@@ -55,6 +56,24 @@ nb::object child_counters(const nb::dict& counters, nb::handle name, const nb::d
 }
 
 }  // namespace
+
+bool takes_lazy_rngs() {
+  static constinit py::Once<const bool> answer;
+  return answer.get([] {
+    const Facade& f = facade();
+    if (!f.lazy_rng.is_valid() || !f.core_apply.is_valid()) return false;
+    const nb::object does_nothing = nb::module_::import_("builtins").attr("id");
+    nb::dict rngs;
+    rngs["params"] = f.lazy_rng(nb::str("key"), nb::tuple());
+    try {
+      f.core_apply(does_nothing)(nb::dict(), nb::arg("rngs") = rngs);
+    } catch (nb::python_error& error) {
+      if (!error.matches(PyExc_ValueError)) throw;
+      return false;
+    }
+    return true;
+  });
+}
 
 bool is_initializing_scope(nb::handle scope) {
   const PrivateNames& n = private_names();

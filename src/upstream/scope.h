@@ -20,6 +20,9 @@ void reserve(nb::handle scope, nb::handle name, nb::handle collection);
 // The stored dict of streams of a scope. Reading it draws no key, not even for a CheckedScope.
 nb::object undrawn_rngs(nb::handle scope);
 
+// True if Flax takes a LazyRng, of whatever key, for the key of a stream: Flax 0.10.5 and later.
+bool takes_lazy_rngs();
+
 // The type of a stream's keys: (shape, dtype). Draws no key.
 nb::object key_type(nb::handle scope, nb::handle stream);
 

@@ -4,6 +4,8 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "upstream/array.h"
+#include "upstream/dialect/dialect.h"
+#include "upstream/dialect/older_variable.h"
 #include "upstream/facade.h"
 #include "upstream/feature_set.h"
 #include "upstream/private_names.h"
@@ -47,6 +49,7 @@ nb::object registered_type(nb::handle collection) {
 }
 
 void set_raw_value(nb::handle variable, nb::handle value) {
+  if (dialect().has_older_variables) return older::set_raw_value(variable, value);
   py::get(variable, names().set_raw_value)(value, nb::arg("_unsafe_bypass_check") = true);
 }
 
@@ -82,7 +85,7 @@ bool is_variable(nb::handle object) {
   if (is_plain_variable(object)) return true;
   const nb::handle type = object.type();
   const Facade& f = facade();
-  if (py::is_subtype(type, f.hijax_variable)) return true;
+  if (py::is_subtype(type, f.hijax_variable) || older::is_variable_state(object)) return true;
   return py::is_subtype(type, f.tracer) && py::is_instance(object, f.variable);
 }
 
@@ -97,10 +100,12 @@ bool is_bare_variable(nb::handle object) {
 
 nb::object variable_type(nb::handle variable) {
   if (is_plain_variable(variable)) return nb::borrow(variable.type());
+  if (older::is_variable_state(variable)) return py::get(variable, nb::str("type"));
   return py::get(variable, private_names().var_type);
 }
 
 nb::object raw_value(nb::handle variable) {
+  if (dialect().has_older_variables) return older::raw_value(variable);
   if (is_read_directly(variable)) return py::get(variable, private_names().raw_value);
   return py::get(variable, private_names().get_raw_value)();
 }
@@ -112,9 +117,15 @@ nb::object stored_value(nb::handle variable) {
   return flattened[1].attr("unflatten")(flattened[0]);
 }
 
-bool overrides_get_value(nb::handle variable) {
-  return is_plain_variable(variable) &&
-         !py::get(variable.type(), private_names().get_value).is(facade().variable_get_value);
+nb::object shown_value(nb::handle variable) {
+  const PrivateNames& n = private_names();
+  if (dialect().has_older_variables) {
+    return older::has_get_hook(variable) ? py::get(variable, n.value) : stored_value(variable);
+  }
+  const bool overrides = is_plain_variable(variable) &&
+                         !py::get(variable.type(), n.get_value).is(facade().variable_get_value);
+  const bool has_hook = overrides || metadata_view(variable).contains(n.on_get_value);
+  return has_hook ? nb::object(py::get(variable, n.get_value)()) : stored_value(variable);
 }
 
 void store_value(nb::handle variable, nb::handle value) {
@@ -130,6 +141,7 @@ void store_value(nb::handle variable, nb::handle value) {
 void restore_variable(nb::handle variable, nb::handle raw_value, nb::handle metadata,
                       std::vector<nb::object>& dying) {
   const PrivateNames& n = private_names();
+  if (dialect().has_older_variables) return older::restore(variable, raw_value, metadata, dying);
   if (!is_plain_variable(variable)) return set_raw_value(variable, raw_value);
   if (!has(Feature::kFastVariables)) {
     set_raw_value(variable, raw_value);
@@ -149,6 +161,7 @@ void restore_variable(nb::handle variable, nb::handle raw_value, nb::handle meta
 }
 
 nb::dict metadata(nb::handle variable) {
+  if (dialect().has_older_variables) return older::metadata(variable);
   return nb::cast<nb::dict>(py::get(variable, private_names().get_metadata)());
 }
 
@@ -180,6 +193,7 @@ nb::object type_for_collection(nb::handle collection) {
   const Facade& f = facade();
   nb::object type = registered_type(collection);
   if (type.is_valid()) return type;
+  if (dialect().has_older_variables) return older::make_type(collection);
   return f.variable_type_from_name(collection, nb::arg("allow_register") = true);
 }
 
@@ -210,6 +224,11 @@ nb::object collection_of_or_register(nb::handle type, const std::string& where) 
   return name;
 }
 
+nb::object made_by_class(nb::handle type, nb::handle value, const nb::dict& metadata) {
+  if (!dialect().has_older_variables) return {};
+  return older::make(type, value, metadata);
+}
+
 bool overrides_init(nb::handle type) {
   return !py::get(type, private_names().init_dunder).is(facade().variable_init);
 }
@@ -238,6 +257,7 @@ void add_required_metadata(nb::dict& metadata) {
     if (!defaults.is_valid()) defaults = default_flags();
     metadata[key] = defaults[key];
   }
+  if (!f.using_eager_sharding.is_valid()) return;
   if (!metadata.contains(eager)) metadata[eager] = f.using_eager_sharding();
 }
 

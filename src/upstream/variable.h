@@ -29,8 +29,13 @@ nb::object stored_value(nb::handle variable);
 // The stored value itself; an array ref is not read.
 nb::object raw_value(nb::handle variable);
 
-// True if the class of the Variable overrides `get_value`.
-bool overrides_get_value(nb::handle variable);
+// What the user sees: the stored value, or what the get hook or the `get_value` of a subclass makes
+// of it.
+nb::object shown_value(nb::handle variable);
+
+// The Variable that its class makes of value and metadata, or an invalid object: only up to Flax
+// 0.12.0 does Flax's bridge make Variables so.
+nb::object made_by_class(nb::handle type, nb::handle value, const nb::dict& metadata);
 
 // Stores `value` without a check of the trace and without set hooks. If the Variable holds an array
 // ref and `value` is an array, it is written into the ref.

@@ -21,12 +21,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/reference/versions.md"
 MARKS = ("<!-- pairs: begin -->\n", "<!-- pairs: end -->\n")
 MADE_BY_MAKE = ("3.11", "3.13")
-NEEDS_FLAX = r"ImportError: nnx_wrappers needs [\w.:]+, which Flax .* does not have; install "
 UNFIT = (
     r"ImportError: nnx_wrappers needs Flax, and Flax .* cannot be imported with JAX .*; install "
 )
 
-# Differential tests: ours against the bridge of the installed Flax.
+# Differential tests: ours against the bridge of the installed Flax. Each suite is a run of pytest.
+# `dialects` says only what every version of Flax understands; ToLinen needs Flax 0.12.1.
+DIALECTS = ["-c", "tests/versions/dialects/pytest.ini", "tests/versions/dialects"]
+ROBOT = ["-c", "tests/ecosystem/pytest.ini", "tests/ecosystem/test_vision_language_action.py"]
 FEW_TESTS = ["convert/test_variables.py", "to_linen/test_nesting.py", "to_nnx/test_calls.py"]
 TESTS = [
     *FEW_TESTS,
@@ -35,6 +37,8 @@ TESTS = [
     "layers/linen/test_layers.py",
     "layers/nnx/test_layers.py",
 ]
+# What runs of the suites in CI.
+FEW_DIALECTS = ["-k", "dense or batch or scanned or names or share or failed"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Pair:
     jax: str
     python: str
     is_short: bool = False
+    has_to_linen: bool = True
     refused: str = ""  # the ImportError of nnx_wrappers, where the pair cannot work
 
     def __str__(self) -> str:
@@ -50,17 +55,19 @@ class Pair:
 
 
 PAIRS = [
-    Pair("0.12.1", "0.8.1", "3.11", is_short=True),
-    Pair("0.12.4", "0.9.0", "3.11"),
-    Pair("0.12.7", "0.10.0", "3.11", is_short=True),
+    Pair("0.10.2", "0.5.3", "3.11", is_short=True, has_to_linen=False),
+    Pair("0.10.4", "0.5.3", "3.11", has_to_linen=False),
+    Pair("0.10.7", "0.6.2", "3.11", has_to_linen=False),
+    Pair("0.11.2", "0.7.2", "3.11", has_to_linen=False),
+    Pair("0.12.1", "0.8.1", "3.11"),
+    Pair("0.12.4", "0.9.0", "3.11", is_short=True),
+    Pair("0.12.7", "0.10.0", "3.11"),
     Pair("0.12.8", "0.10.2", "3.11"),
     Pair("0.12.9", "0.11.1", "3.13"),
     Pair("0.12.10", "0.11.2", "3.12"),
     Pair("0.12.12", "0.10.2", "3.13"),
     Pair("0.12.12", "0.11.2", "3.13"),
     Pair("0.12.12", "0.12.0.1", "3.13", is_short=True),
-    Pair("0.11.2", "0.7.2", "3.11", refused=NEEDS_FLAX),
-    Pair("0.10.2", "0.5.3", "3.11", refused=NEEDS_FLAX),
     Pair("0.12.8", "0.11.1", "3.13", refused=UNFIT),
 ]
 
@@ -163,29 +170,39 @@ def read_features(python: Path, result: Result) -> bool:
     return False
 
 
-def run_tests(python: Path, result: Result, tests: list[str], share: str) -> None:
+def suites_of(pair: Pair, is_short: bool, share: str) -> list[list[str]]:
+    """The arguments of each run of pytest."""
+    suites = [[*DIALECTS, *FEW_DIALECTS] if is_short else DIALECTS]
+    suites.append([*ROBOT, "-m", "short"] if is_short else ROBOT)
+    if pair.has_to_linen:
+        files = [f"tests/python/{test}" for test in (FEW_TESTS if is_short else TESTS)]
+        suites.append(["--share", share, *files])
+    return suites
+
+
+def run_suite(python: Path, result: Result, arguments: list[str]) -> None:
+    """Runs one suite, and adds what came of it to the result."""
     report = python.parents[1] / "report.xml"
     report.unlink(missing_ok=True)
     command = [python, "-m", "pytest", "--quiet", "--no-header", "-p", "no:cacheprovider"]
-    files = [ROOT / "tests/python" / test for test in tests]
     ended = subprocess.run(
-        [*command, "--share", share, f"--junit-xml={report}", *files],
-        cwd=ROOT,
-        env=settings(),
-        check=False,
+        [*command, f"--junit-xml={report}", *arguments], cwd=ROOT, env=settings(), check=False
     )
+    passed = 0
     if report.exists():
         suite = ElementTree.parse(report).getroot()[0]
         counts = {
             name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
         }
-        result.failed = counts["failures"] + counts["errors"]
-        result.skipped = counts["skipped"]
-        result.passed = counts["tests"] - result.failed - result.skipped
-    result.is_right = ended.returncode == 0 and result.passed > 0
+        failed = counts["failures"] + counts["errors"]
+        passed = counts["tests"] - failed - counts["skipped"]
+        result.failed += failed
+        result.skipped += counts["skipped"]
+        result.passed += passed
+    result.is_right = result.is_right and ended.returncode == 0 and passed > 0
 
 
-def attempt(pair: Pair, tests: list[str], share: str) -> Result:
+def attempt(pair: Pair, is_short: bool, share: str) -> Result:
     """What the pair does; `is_right` if that is what it should do."""
     print(f"\n==== Flax {pair.flax}, JAX {pair.jax}, Python {pair.python}", flush=True)
     result = Result(pair)
@@ -194,7 +211,8 @@ def attempt(pair: Pair, tests: list[str], share: str) -> Result:
     if pair.refused:
         result.is_right = not is_imported and re.match(pair.refused, result.imported) is not None
     elif is_imported:
-        run_tests(python, result, tests, share)
+        for arguments in suites_of(pair, is_short, share):
+            run_suite(python, result, arguments)
     else:
         result.is_right = False
     return result
@@ -228,9 +246,7 @@ def main(arguments: list[str]) -> int:
     pairs = [pair for pair in PAIRS if pair.is_short or not options.short]
     if options.pair:
         pairs = [pair for pair in pairs if str(pair) in options.pair]
-    results = [
-        attempt(pair, FEW_TESTS if options.short else TESTS, options.share) for pair in pairs
-    ]
+    results = [attempt(pair, options.short, options.share) for pair in pairs]
     show(results)
     if len(results) == len(PAIRS):
         write_page(results)

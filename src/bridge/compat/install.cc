@@ -10,6 +10,7 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/once.h"
+#include "upstream/dialect/wrapper.h"
 #include "upstream/facade.h"
 
 namespace nnx_wrappers {
@@ -243,6 +244,8 @@ std::string installation_repr() {
   if (!loaded(kMaxText.back()).is_valid()) {
     text += std::string("; ") + kMaxText.back() + " when it is imported";
   }
+  const std::string why = upstream::why_no_to_linen();
+  if (!why.empty()) text += "; Flax's ToLinen stays: " + why;
   return text + ">";
 }
 

@@ -1,9 +1,12 @@
 #include "bridge/compat/module_patches.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 #include "py/containers.h"
 #include "py/object.h"
+#include "upstream/dialect/wrapper.h"
 
 namespace nnx_wrappers::bridge {
 
@@ -12,6 +15,18 @@ namespace nb = nanobind;
 namespace {
 
 constexpr const char* kPackage = "nnx_wrappers";
+
+// Where ToLinen does not work, Flax's own stays, with what it uses.
+constexpr std::array<const char*, 5> kNamesOfToLinen = {"ToLinen", "to_linen", "to_linen_class",
+                                                        "NNXMeta", "linen_rngs_dict"};
+constexpr const char* kModuleOfToLinen = "flax.nnx.bridge.variables";
+
+bool is_left_alone(const std::string& module_name, nb::handle name) {
+  if (upstream::why_no_to_linen().empty()) return false;
+  return module_name == kModuleOfToLinen ||
+         std::ranges::any_of(kNamesOfToLinen,
+                             [&](const char* left) { return name.equal(nb::str(left)); });
+}
 
 }  // namespace
 
@@ -27,7 +42,7 @@ bool ModulePatches::replace_in(const std::string& module_name, nb::handle module
     for (const nb::object& name : py::elements(package.attr("__all__"))) {
       const nb::object before = py::dict_get(there, name);
       const nb::object ours = py::get(package, name);
-      if (!before.is_valid() || before.is(ours)) continue;
+      if (!before.is_valid() || before.is(ours) || is_left_alone(module_name, name)) continue;
       made.push_back({module_name, nb::borrow(module), name, before, ours});
       py::set(module, name, ours);
     }

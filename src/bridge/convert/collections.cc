@@ -17,6 +17,7 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/recursion.h"
+#include "upstream/dialect/wrapper.h"
 #include "upstream/linen.h"
 #include "upstream/variable.h"
 
@@ -62,6 +63,10 @@ class ToAttributes {
       nb::object present = py::dict_get(attrs, key);
       if (!upstream::is_level(value)) {
         if (present.is_valid()) return false;
+        if (upstream::is_stored_graph_def(value)) {
+          attrs[key] = value;
+          continue;
+        }
         if (!converter_) converter_.emplace(collection_, [this] { return where(nullptr); });
         attrs[key] = converter_->convert(value, [&] { return where(&step); });
         continue;
@@ -119,6 +124,8 @@ class ToCollections {
       if (may_repeat) keys.add(key);
       if (upstream::is_variable(value)) {
         add_variable(value, step, level);
+      } else if (upstream::is_stored_graph_def(value)) {
+        dict_in_collection(level, graph_defs_)[step.key] = value;
       } else if (py::is_mapping(value)) {
         Level below{&level, key, {}};
         add_level(value, &step, below);
@@ -176,6 +183,7 @@ class ToCollections {
 
   nb::object (*leaf_of_)(nb::handle);
   Visit visit_;
+  nb::str graph_defs_{"nnx"};  // the collection of graph definitions
   nb::dict variables_;
   std::unordered_map<PyObject*, Named> collections_;
 };

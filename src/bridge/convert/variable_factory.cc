@@ -99,6 +99,8 @@ bool has_sharding(const nb::dict& metadata) {
 
 nb::object variable_from_metadata(nb::handle type, nb::handle value, const nb::dict& metadata,
                                   Placement placement) {
+  nb::object by_class = upstream::made_by_class(type, value, metadata);
+  if (by_class.is_valid()) return by_class;
   if (upstream::overrides_init(type)) return by_constructor(type, value, metadata, placement);
   nb::dict full = py::copy_dict(metadata);
   upstream::add_required_metadata(full);

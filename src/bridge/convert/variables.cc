@@ -25,12 +25,15 @@ void require_variable(nb::handle object, const char* where) {
                     "Wrap the value, for example nnx.Param(value)."});
 }
 
+// True for an entry that says that there are no hooks, as Variables of Flax 0.10.2 have.
+bool is_no_hooks(nb::handle key, nb::handle value) {
+  const bool is_hooks = nb::isinstance<nb::str>(key) && py::utf8(key).ends_with("_hooks");
+  return is_hooks && nb::isinstance<nb::tuple>(value) && nb::len(value) == 0;
+}
+
 bool is_vanilla(nb::handle metadata) {
   for (const auto& [key, value] : py::dict_items(metadata)) {
-    if (upstream::is_required_metadata(key)) continue;
-    const bool is_hooks = nb::isinstance<nb::str>(key) && py::utf8(key).ends_with("_hooks");
-    if (is_hooks && nb::isinstance<nb::tuple>(value) && nb::len(value) == 0) continue;
-    return false;
+    if (!upstream::is_required_metadata(key) && !is_no_hooks(key, value)) return false;
   }
   return true;
 }
@@ -55,7 +58,9 @@ nb::object linen_box(const nb::object& value, nb::handle box_type, const nb::dic
     }
   }
   for (const auto& [key, value] : py::dict_items(metadata)) {
-    if (!key.equal(n.linen_meta_type) && !upstream::is_required_metadata(key)) fields[key] = value;
+    const bool is_field = !key.equal(n.linen_meta_type) && !upstream::is_required_metadata(key) &&
+                          !is_no_hooks(key, value);
+    if (is_field) fields[key] = value;
   }
   return py::call(box_type, nb::make_tuple(value), fields);
 }
@@ -82,12 +87,7 @@ nb::object to_linen_var(nb::handle variable) {
 }
 
 nb::object bridge::leaf_for_call(nb::handle variable) {
-  const nb::dict metadata = upstream::metadata_view(variable);
-  const bool has_get_hook = py::dict_get(metadata, upstream::names().on_get_value).is_valid() ||
-                            upstream::overrides_get_value(variable);
-  return to_leaf(variable, metadata,
-                 has_get_hook ? nb::object(py::get(variable, upstream::names().get_value)())
-                              : upstream::stored_value(variable));
+  return to_leaf(variable, upstream::metadata_view(variable), upstream::shown_value(variable));
 }
 
 nb::str get_col_name(nb::handle keypath) {

@@ -5,6 +5,7 @@
 #include "py/object.h"
 #include "py/python_class.h"
 #include "upstream/array.h"
+#include "upstream/dialect/wrapper.h"
 #include "upstream/facade.h"
 #include "upstream/feature_set.h"
 #include "upstream/leaked.h"
@@ -45,7 +46,7 @@ nb::object lazy_key(nb::handle stream) {
     return stream();  // Linen raises its own error for a batch of keys
   const nb::object now = upstream::raw_value(count);
   if (!upstream::may_change_in_current_trace(count)) {
-    if (!f.lazy_rng.is_valid()) return {};
+    if (!upstream::takes_lazy_rngs()) return {};
     return f.lazy_rng(lazy_key_class()(key, now, nb::none()), nb::make_tuple());
   }
   if (!upstream::has(upstream::Feature::kLazyKeys)) return stream();
@@ -106,9 +107,21 @@ nb::dict lazy_keys(nb::handle rngs) {
   return nnx_rngs_to_linen(keys);
 }
 
+nb::dict initial_keys(nb::handle rngs) {
+  if (!py::is_instance(rngs, upstream::facade().rngs)) return nnx_rngs_to_linen(rngs);
+  nb::dict keys;
+  for (const auto& [name, stream] : upstream::streams_of(rngs)) {
+    keys[name] = upstream::key_for_lazy_init(stream);
+  }
+  return nnx_rngs_to_linen(keys);
+}
+
 nb::dict drawn_keys(const nb::dict& keys) { return draw_all(keys).keys; }
 
-bool has_held_back_keys(const nb::dict& keys) {
+bool has_held_back_keys(const nb::dict& keys, nb::handle rngs) {
+  const bool leaves_out_streams = py::is_instance(rngs, upstream::facade().rngs) &&
+                                  upstream::streams_of(rngs).size() > keys.size();
+  if (leaves_out_streams) return true;
   for (const auto& item : py::dict_items(keys)) {
     if (is_held_back(item.second)) return true;
   }

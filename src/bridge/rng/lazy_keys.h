@@ -14,6 +14,10 @@ namespace nnx_wrappers::bridge {
 // dict of drawn keys, and asking for it raises a TraceContextError.
 nanobind::dict lazy_keys(nanobind::handle rngs);
 
+// The keys with which lazy_init calls Linen: as nnx_rngs_to_linen, but in some versions of Flax the
+// streams of an nnx.Rngs do not advance.
+nanobind::dict initial_keys(nanobind::handle rngs);
+
 // These keys, drawn, without those that are held back.
 nanobind::dict drawn_keys(const nanobind::dict& keys);
 
@@ -22,8 +26,8 @@ nanobind::dict drawn_keys(const nanobind::dict& keys);
 // outlive.
 nanobind::object scope_rngs(nanobind::handle scope);
 
-// True if some of these keys are held back.
-bool has_held_back_keys(const nanobind::dict& keys);
+// True if some of these keys are held back; `rngs` is what they were made of.
+bool has_held_back_keys(const nanobind::dict& keys, nanobind::handle rngs);
 
 // The text of the TraceContextError for a key that is held back.
 inline constexpr const char* kHeldBackRemedy =

@@ -26,6 +26,7 @@
 #include "py/object.h"
 #include "py/once.h"
 #include "py/python_class.h"
+#include "upstream/dialect/wrapper.h"
 #include "upstream/facade.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
@@ -40,6 +41,15 @@ namespace {
 
 using bridge::ConstructorCall;
 using bridge::UsageOfCall;
+
+// Throws NotImplementedError where Flax's ToLinen is another program, which this one cannot
+// replace.
+void require_to_linen() {
+  const std::string why = upstream::why_no_to_linen();
+  if (why.empty()) return;
+  PyErr_SetString(PyExc_NotImplementedError, ("ToLinen: " + why).c_str());
+  throw nb::python_error();
+}
 
 nb::object make_rngs(nb::handle self, bool initializing) {
   const upstream::Names& n = upstream::names();
@@ -206,6 +216,7 @@ nb::object initialize(nb::handle self, nb::handle nnx_method, const nb::tuple& a
 namespace bridge::to_linen {
 
 void check_class(nb::handle nnx_class) {
+  require_to_linen();
   if (upstream::is_pytree(nnx_class)) {
     const std::string type = py::type_name(nnx_class.type());
     raise_type_error({"ToLinen", "an NNX class", py::describe(nnx_class),
@@ -299,6 +310,7 @@ nb::dict partial_fields(const nb::dict& fixed, const nb::dict& given) {
 }
 
 nb::str class_name(nb::handle nnx_class) {
+  require_to_linen();
   constexpr int kMaxChain = 100;  // a partial may hold itself
   nb::object named = nb::borrow(nnx_class);
   for (int step = 0; step < kMaxChain; ++step) {

@@ -1,14 +1,12 @@
 #include "bridge/to_nnx/attributes.h"
 
-#include <array>
-#include <string_view>
-
 #include "graph/path.h"
 #include "nnx_wrappers/collections.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/recursion.h"
+#include "upstream/dialect/wrapper.h"
 #include "upstream/facade.h"
 #include "upstream/names.h"
 #include "upstream/variable.h"
@@ -18,17 +16,6 @@ namespace nnx_wrappers::bridge {
 namespace nb = nanobind;
 
 namespace {
-
-constexpr std::array<std::string_view, 3> kReservedPrefixes = {"to_nnx__", "_pytree__",
-                                                               "_object__"};
-
-bool is_reserved(nb::handle name) {
-  const std::string text = py::utf8(name);
-  for (const std::string_view prefix : kReservedPrefixes) {
-    if (text.starts_with(prefix)) return true;
-  }
-  return false;
-}
 
 bool holds_variable(nb::handle value) {
   const py::RecursionGuard guard(" while looking for variables");
@@ -64,7 +51,7 @@ void refuse_shadowing(nb::handle to_nnx, nb::handle name, nb::handle value,
   // on the class, so the attribute hides nothing.
   const bool hides = !name.equal(upstream::names().call_dunder) &&
                      py::class_attribute(to_nnx.type(), name).is_valid();
-  if (!hides && !is_reserved(name)) return;
+  if (!hides && !upstream::is_wrapper_attribute(name)) return;
   const std::string text = py::utf8(name);
   raise_value_error({where + ", " + first_path(name, value),
                      "Linen names that an NNX attribute can have",
@@ -97,7 +84,7 @@ bool is_to_nnx(nb::handle object) {
 nb::dict state_attributes(nb::handle to_nnx) {
   nb::dict attributes;
   for (const auto& [name, value] : py::dict_items(py::instance_dict(to_nnx))) {
-    if (!is_reserved(name)) attributes[name] = value;
+    if (!upstream::is_wrapper_attribute(name)) attributes[name] = value;
   }
   return attributes;
 }
@@ -115,7 +102,7 @@ void set_variables(nb::handle to_nnx, nb::handle linen_variables, const std::str
     if (before.is_valid() && py::is_mapping(before) && py::is_mapping(value)) {
       next = merged(before, value);
     }
-    py::set(to_nnx, name, upstream::facade().data(next));
+    py::set(to_nnx, name, upstream::marked_as_data(next));
   }
 }
 

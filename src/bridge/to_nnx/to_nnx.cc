@@ -21,6 +21,7 @@
 #include "py/object.h"
 #include "py/python_class.h"
 #include "upstream/array.h"
+#include "upstream/dialect/wrapper.h"
 #include "upstream/facade.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
@@ -65,10 +66,10 @@ void require_linen_module(nb::handle module) {
   raise_type_error({"ToNNX", "an instance of a Linen module", py::describe(module), remedy});
 }
 
-nb::object forked_rngs(nb::handle rngs) {
+nb::object kept_rngs(nb::handle rngs) {
   const upstream::Facade& f = upstream::facade();
   if (rngs.is_none()) return nb::none();
-  if (py::is_instance(rngs, f.rngs)) return py::get(rngs, upstream::names().fork)();
+  if (py::is_instance(rngs, f.rngs)) return upstream::streams_for_wrapper(rngs);
   if (upstream::is_jax_array(rngs)) return f.rngs(nb::arg("params") = rngs);
   raise_type_error({"ToNNX, rngs", "nnx.Rngs, a JAX random key or None", py::describe(rngs),
                     "Pass rngs=nnx.Rngs(0), for example."});
@@ -214,16 +215,17 @@ nb::object run_linen(const Call& call, nb::handle rngs, bool initializes_again,
   return result[0];
 }
 
-// Adds to the error of a call what to do about it, and rethrows it. `keys` are those of the call.
+// Adds to the error of a call what to do about it, and rethrows it. `keys` are those of the call,
+// made of `source`.
 [[noreturn]] void rethrow_explained(nb::python_error& error, const Call& call, const nb::dict& keys,
-                                    Mode mode) {
+                                    nb::handle source, Mode mode) {
   const upstream::Facade& f = upstream::facade();
   if (mode == Mode::kCall) {
     if (error.matches(f.param_not_found_error) || error.matches(f.collection_not_found_error) ||
         error.matches(f.variable_not_found_error)) {
       rethrow_not_found(error, call);
     }
-    if (error.matches(f.invalid_rng_error) && bridge::has_held_back_keys(keys)) {
+    if (error.matches(f.invalid_rng_error) && bridge::has_held_back_keys(keys, source)) {
       append_remedy(error, bridge::kHeldBackRemedy);
     }
   } else if (error.matches(f.invalid_rng_error) && nb::len(keys) == 0) {
@@ -238,9 +240,9 @@ namespace bridge::to_nnx {
 
 void initialize(nb::handle self, nb::handle linen_module, nb::handle rngs) {
   require_linen_module(linen_module);
-  const nb::object forked = forked_rngs(rngs);
+  const nb::object kept = kept_rngs(rngs);
   py::set(self, upstream::names().to_nnx_module, linen_module);
-  py::set(self, upstream::names().to_nnx_rngs, forked);
+  py::set(self, upstream::names().to_nnx_rngs, kept);
 }
 
 nb::dict variables(nb::handle self) {
@@ -271,11 +273,11 @@ nb::object call(nb::handle self, const nb::tuple& args, const nb::dict& kwargs,
     nb::dict keys;
     const Call call{self, linen_module, args, kwargs, options};
     try {
-      keys = mode == Mode::kCall ? bridge::lazy_keys(source) : nnx_rngs_to_linen(source);
+      keys = mode == Mode::kCall ? bridge::lazy_keys(source) : bridge::initial_keys(source);
       if (mode == Mode::kInitialize) return initialize_linen(call, keys, usage);
       return run_linen(call, keys, mode == Mode::kInitializeAgain, usage);
     } catch (nb::python_error& error) {
-      rethrow_explained(error, call, keys, mode);
+      rethrow_explained(error, call, keys, source, mode);
     }
   });
 }
@@ -296,7 +298,8 @@ nb::object attribute(nb::handle self, nb::handle name) {
     }
     const std::string linen_class = class_of(linen_module);
     if (py::get_optional(linen_module, name).is_valid()) {
-      remedy = "'; " + linen_class + " has it: write to_nnx__module." + py::utf8(name);
+      remedy = "'; " + linen_class + " has it: write " + py::utf8(n.to_nnx_module) + "." +
+               py::utf8(name);
     } else {
       remedy = "' (nor has " + linen_class + ")";
     }
@@ -317,7 +320,7 @@ nb::object attribute_value(nb::handle value) {
   const bool is_kept =
       !f.has_data.is_valid() || nb::cast<bool>(f.is_data(value)) || nb::len(f.has_data(value)) == 0;
   if (is_kept) return nb::borrow(value);
-  return f.data(value);
+  return upstream::marked_as_data(value);
 }
 
 void release_rngs(nb::handle self) { py::set(self, upstream::names().to_nnx_rngs, nb::none()); }

@@ -281,6 +281,9 @@ def test_every_test_that_the_table_of_differences_names_exists() -> None:
     there = {re.sub(r"^[^:]*/", "", line) for line in done.stdout.splitlines()}
     there |= {test.partition("[")[0] for test in there}  # all cases of a test
     assert named - there == set()
+    for file, name in re.findall(r"`(dialects/test_\w+\.py)::(\w+)`", page):
+        source = (ROOT / "tests/versions" / file).read_text(encoding="utf-8")
+        assert f"def {name}(" in source, f"{file} has no {name}"
 
 
 def test_the_figures_of_the_readme_are_those_that_were_measured() -> None:

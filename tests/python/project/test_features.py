@@ -115,7 +115,9 @@ USED_BY_FLAX = {
 
 def private_symbols() -> list[list[str]]:
     """The places of each symbol of the facade that has only private ones."""
-    calls = re.findall(r"look_(?:up|for|for_class)\(\s*\{?((?:\s*\"[^\"]+\",?)+)", FACADE)
+    calls = re.findall(
+        r"look_(?:up|for)(?:_class)?(?:_since_0_12)?\(\s*\{?((?:\s*\"[^\"]+\",?)+)", FACADE
+    )
     symbols = [re.findall(r'"([^"]+)"', call) for call in calls]
     found = [s for s in symbols if all(map(is_private, s)) and s[0].startswith(("flax", "jax"))]
     symbols = dict.fromkeys(tuple(places) for places in found)
