@@ -132,7 +132,7 @@ def environment(pair: Pair) -> Path:
     python = folder / "bin/python"
     if not (folder / ".ready").exists():
         uv("venv", "--quiet", "--clear", "--python", interpreter(pair.python), folder)
-        wanted = [f"flax=={pair.flax}", f"jax=={pair.jax}", f"jaxlib=={pair.jax}", "optax"]
+        wanted = [f"flax=={pair.flax}", f"jax=={pair.jax}", f"jaxlib=={pair.jax}", ]
         uv(
             "pip",
             "install",
@@ -140,7 +140,7 @@ def environment(pair: Pair) -> Path:
             "--python",
             python,
             *wanted,
-            *pinned("pytest", "hypothesis"),
+            *pinned("pytest", "hypothesis", "optax"),
         )
         (folder / ".ready").touch()
     ours = ["--no-deps", "--reinstall", wheel(pair.python)]
@@ -241,7 +241,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="three pairs and few tests, for CI")
     parser.add_argument("--pair", action="append", choices=[str(pair) for pair in PAIRS])
-    parser.add_argument("--share", default="7/20", help="of the layers' catalogues; default: 7/20")
+    parser.add_argument("--share", default="7/60", help="of the layers' catalogues; default: 7/60")
     options = parser.parse_args(arguments)
     pairs = [pair for pair in PAIRS if pair.is_short or not options.short]
     if options.pair:
