@@ -4,15 +4,20 @@ This is the kind of program that robotics code builds around ToNNX, on Flax from
 need nothing but Flax, optax and Orbax, and use only what each of those versions has.
 """
 
+import functools
+
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 from vision_language import Sizes
 from vision_language_action import Policy
+
+jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes the time
 
 LIBRARIES = ("flax", "optax", "orbax-checkpoint")
 BATCH = 2
@@ -27,24 +32,30 @@ def is_frozen(path, leaf):
 TRAINED = nnx.All(nnx.Param, nnx.Not(is_frozen))
 
 
-def new_policy(bridge, seed=0):
-    """A model with its frozen weights in bfloat16."""
-    policy = Policy(bridge, Sizes(), rngs=nnx.Rngs(seed))
-    frozen = nnx.state(policy).filter(is_frozen)
-    nnx.update(policy, jax.tree.map(lambda x: x.astype(jnp.bfloat16), frozen))
-    return policy
+@functools.cache
+def maker(bridge):
+    """Makes a model from a key, with its frozen weights in bfloat16, as a graph and a state."""
+
+    @jax.jit
+    def make(key):
+        policy = Policy(bridge, Sizes(), rngs=nnx.Rngs(key))
+        made = nnx.state(policy)
+        frozen = jax.tree.map(lambda x: x.astype(jnp.bfloat16), made.filter(is_frozen))
+        nnx.update(policy, frozen)
+        return *nnx.split(policy), made
+
+    return make
 
 
 def batch():
     """Observations and actions."""
-    sizes = Sizes()
-    keys = jax.random.split(jax.random.key(1), 4)
+    sizes, random = Sizes(), np.random.default_rng(1)
     observation = {
-        "image": jax.random.uniform(keys[0], (BATCH, sizes.image, sizes.image, 3)),
-        "prompt": jax.random.randint(keys[1], (BATCH, 3), 0, sizes.vocabulary),
-        "state": jax.random.normal(keys[2], (BATCH, sizes.action)),
+        "image": random.random((BATCH, sizes.image, sizes.image, 3), np.float32),
+        "prompt": random.integers(0, sizes.vocabulary, (BATCH, 3), np.int32),
+        "state": random.random((BATCH, sizes.action), np.float32),
     }
-    return observation, jax.random.normal(keys[3], (BATCH, sizes.horizon, sizes.action))
+    return observation, random.random((BATCH, sizes.horizon, sizes.action), np.float32)
 
 
 @flax.struct.dataclass
@@ -62,8 +73,8 @@ def optimizer():
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.01, b2=0.95))
 
 
-def new_run(policy):
-    graphdef, params = nnx.split(policy)
+def new_run(bridge):
+    graphdef, params, _ = maker(bridge)(jax.random.key(0))
     return Run(jnp.int32(0), graphdef, params, params, optimizer().init(params.filter(TRAINED)))
 
 
@@ -105,66 +116,67 @@ def pure(state):
     return nnx.to_pure_dict(state) if hasattr(nnx, "to_pure_dict") else state.to_pure_dict()
 
 
+def replace_by_pure(state, arrays):
+    """Puts the arrays into the state."""
+    if hasattr(nnx, "replace_by_pure_dict"):
+        nnx.replace_by_pure_dict(state, arrays)
+    else:
+        state.replace_by_pure_dict(arrays)
+
+
 def test_a_vision_language_action_model_as_it_is_made(both):
     def program(bridge):
-        state = nnx.state(Policy(bridge, Sizes(), rngs=nnx.Rngs(0)))
-        return kinds(state), state
+        _, cast, made = maker(bridge)(jax.random.key(0))
+        return kinds(made), made, cast
 
-    found, _ = both(program)
+    found, made, cast = both(program)
     assert set(found.values()) == {"Param"}
     assert any(name.endswith("lora_up") for name in found)
+    assert {str(x.dtype) for x in jax.tree.leaves(made)} == {"float32"}
+    for state, dtype in ((is_frozen, "bfloat16"), (TRAINED, "float32")):
+        assert {str(x.dtype) for x in jax.tree.leaves(cast.filter(state))} == {dtype}
 
 
 @pytest.mark.short
 def test_a_vision_language_action_model_trained(both):
     def program(bridge):
-        run, data = new_run(new_policy(bridge)), batch()
-        started, scores = run.params, []
+        run, data, scores = new_run(bridge), batch(), []
+        first = run.params
         for _ in range(3):
             run, score = trained(run, jax.random.key(2), *data)
             scores.append(score)
         actions = sampled(run.graphdef, run.average, jax.random.key(3), data[0])
-        return run.params, run.average, run.optimizer, scores, actions, started
+        return first, run.params, run.average, run.optimizer, scores, actions
 
-    params, average, *_, scores, actions, started = both(program)
-    moved = jax.tree.map(lambda old, new: bool((old != new).any()), started, params)
+    first, params, *_, scores, actions = both(program)
+    moved = jax.tree.map(lambda old, new: bool((old != new).any()), first, params)
     assert all(jax.tree.leaves(moved.filter(TRAINED)))
     assert not any(jax.tree.leaves(moved.filter(is_frozen)))
-    assert {x.dtype for x in jax.tree.leaves(params.filter(is_frozen))} == {jnp.bfloat16}
-    assert jnp.isfinite(jnp.array(scores)).all()
-    assert jnp.isfinite(actions).all()
-
-
-def test_a_vision_language_action_model_without_jit(both):
-    def program(bridge):
-        policy, (observation, actions) = new_policy(bridge), batch()
-        loss = policy.loss(jax.random.key(2), observation, actions)
-        return loss, policy.sample(jax.random.key(3), observation, steps=2)
-
-    both(program)
+    assert np.isfinite(scores).all()
+    assert np.isfinite(actions).all()
 
 
 def test_a_vision_language_action_model_saved_and_restored(both, tmp_path):
     def program(bridge):
-        data, folder = batch(), tmp_path / bridge.__name__
-        run, _ = trained(new_run(new_policy(bridge)), jax.random.key(2), *data)
+        (observation, actions), folder = batch(), tmp_path / bridge.__name__
+        run, _ = trained(new_run(bridge), jax.random.key(2), observation, actions)
         with ocp.PyTreeCheckpointer() as checkpointer:
-            checkpointer.save(folder, pure(run.params))
+            # Arrays of the host: Orbax 0.11.24 installs with JAX 0.5.3 but cannot save JAX's there.
+            checkpointer.save(folder, jax.tree.map(np.asarray, pure(run.params)))
             arrays = checkpointer.restore(folder)
 
-        policy = new_policy(bridge, seed=1)
-        graphdef, fresh = nnx.split(policy)
-        replace = getattr(nnx, "replace_by_pure_dict", None) or type(fresh).replace_by_pure_dict
-        replace(fresh, arrays)
+        graphdef, fresh, _ = maker(bridge)(jax.random.key(1))
+        policy = nnx.merge(graphdef, fresh)
+        replace_by_pure(fresh, arrays)
         nnx.update(policy, fresh)
-        graphdef, restored = nnx.split(policy)
-        before, after = (
-            sampled(graph, params, jax.random.key(3), data[0])
-            for graph, params in ((run.graphdef, run.params), (graphdef, restored))
-        )
-        return run.params, restored, before, after
+        restored = nnx.split(policy)
+        samples = [
+            sampled(*halves, jax.random.key(3), observation)
+            for halves in ((run.graphdef, run.params), restored)
+        ]
+        return run.params, restored[1], samples
 
-    params, restored, before, after = both(program)
+    params, restored, (before, after) = both(program)
     assert kinds(params) == kinds(restored)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, restored))
-    assert before.tobytes() == after.tobytes()
+    assert np.asarray(before).tobytes() == np.asarray(after).tobytes()

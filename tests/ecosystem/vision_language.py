@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+UNIFORM = nn.initializers.lecun_uniform()  # quicker to compile than what is normal
+
 
 @dataclasses.dataclass(frozen=True)
 class Expert:
@@ -42,10 +44,10 @@ class Projection(nn.Module):
     @nn.compact
     def __call__(self, x):
         inputs = x.shape[-1]
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs, self.features))
+        kernel = self.param("kernel", UNIFORM, (inputs, self.features))
         y = x @ kernel.astype(x.dtype)
         if self.rank:
-            small = nn.initializers.normal(0.05)
+            small = nn.initializers.uniform(0.1)
             down = self.param("lora_down", small, (inputs, self.rank))
             up = self.param("lora_up", small, (self.rank, self.features))
             y += x @ down.astype(x.dtype) @ up.astype(x.dtype)
@@ -53,8 +55,8 @@ class Projection(nn.Module):
 
 
 class Norm(nn.Module):
-    """An RMS norm and its gate. Its scale is a parameter or, with a condition, a projection of that,
-    as are a shift and the gate."""
+    """An RMS norm, and a gate. A condition, if there is one, gives the scale, a shift and the gate;
+    else the scale is a parameter."""
 
     @nn.compact
     def __call__(self, x, condition):
@@ -63,7 +65,7 @@ class Norm(nn.Module):
         if condition is None:
             scale = self.param("scale", nn.initializers.zeros_init(), (x.shape[-1],))
             return (wide * (1 + scale.astype(jnp.float32))).astype(x.dtype), None
-        modulation = nn.Dense(3 * x.shape[-1], kernel_init=nn.initializers.normal(0.05))
+        modulation = nn.Dense(3 * x.shape[-1], kernel_init=UNIFORM)
         scale, shift, gate = jnp.split(modulation(condition)[:, None], 3, axis=-1)
         return (wide * (1 + scale) + shift).astype(x.dtype), gate.astype(x.dtype)
 
@@ -134,7 +136,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, streams, cache, positions, mask, conditions, deterministic):
-        drop = nn.Dropout(self.sizes.dropout)
+        dropout = nn.Dropout(self.sizes.dropout, deterministic=deterministic)
 
         def residual(part, streams, layer):
             """The streams, with what the layer makes of their norms; and what else it returns."""
@@ -144,10 +146,7 @@ class Block(nn.Module):
                     normed[i], gates[i] = Norm(name=f"{part}_norm_{i}")(x, condition)
             outputs, rest = layer(normed)
             triples = zip(streams, outputs, gates, strict=True)
-            return [
-                None if x is None else gated_sum(x, drop(y, deterministic), gate)
-                for x, y, gate in triples
-            ], rest
+            return [None if x is None else gated_sum(x, y, gate) for x, y, gate in triples], rest
 
         def attention(streams):
             layer = JointAttention(self.sizes, name="attention")
@@ -156,7 +155,7 @@ class Block(nn.Module):
         def forward(streams):
             pairs = enumerate(zip(self.sizes.experts, streams, strict=True))
             return [
-                None if x is None else FeedForward(expert, name=f"forward_{i}")(x)
+                None if x is None else dropout(FeedForward(expert, name=f"forward_{i}")(x))
                 for i, (expert, x) in pairs
             ], None
 
@@ -172,7 +171,7 @@ class Decoder(nn.Module):
 
     def setup(self):
         sizes = self.sizes
-        table = nn.initializers.normal(1.0)
+        table = nn.initializers.uniform(2.0)
         self.words = nn.Embed(sizes.vocabulary, sizes.experts[0].width, embedding_init=table)
         block = nn.remat(Block, prevent_cse=False, static_argnums=(6,))  # counted from self
         self.blocks = nn.scan(
@@ -215,10 +214,12 @@ class VisionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        y = nn.LayerNorm()(x)
-        x += nn.MultiHeadDotProductAttention(self.heads, deterministic=not train)(y, y)
-        y = nn.gelu(nn.Dense(2 * x.shape[-1])(nn.LayerNorm()(x)))
-        return x + nn.Dense(x.shape[-1])(y), None
+        y = nn.LayerNorm(use_bias=False)(x)
+        x += nn.MultiHeadDotProductAttention(
+            self.heads, deterministic=not train, use_bias=False, kernel_init=UNIFORM
+        )(y, y)
+        y = nn.gelu(Projection(2 * x.shape[-1])(nn.LayerNorm(use_bias=False)(x)))
+        return x + Projection(x.shape[-1])(y), None
 
 
 class VisionTransformer(nn.Module):
@@ -228,11 +229,16 @@ class VisionTransformer(nn.Module):
     def __call__(self, image, *, train):
         sizes = self.sizes
         patch = (sizes.patch, sizes.patch)
-        x = nn.Conv(sizes.vision_width, patch, strides=patch, padding="VALID", name="patches")(
-            image
-        )
+        x = nn.Conv(
+            sizes.vision_width,
+            patch,
+            strides=patch,
+            padding="VALID",
+            kernel_init=UNIFORM,
+            name="patches",
+        )(image)
         x = x.reshape(x.shape[0], -1, x.shape[-1])
-        x += self.param("positions", nn.initializers.normal(0.1), (1, *x.shape[1:]))
+        x += self.param("positions", nn.initializers.uniform(0.1), (1, *x.shape[1:]))
         blocks = nn.scan(
             nn.remat(VisionBlock, prevent_cse=False, static_argnums=(2,)),
             variable_axes={"params": 0},
@@ -241,4 +247,6 @@ class VisionTransformer(nn.Module):
             length=sizes.depth,
         )
         x, _ = blocks(sizes.heads, name="blocks")(x, train)
-        return nn.Dense(sizes.experts[0].width, name="head")(nn.LayerNorm(name="last_norm")(x))
+        return nn.Dense(sizes.experts[0].width, kernel_init=UNIFORM, name="head")(
+            nn.LayerNorm(name="last_norm")(x)
+        )

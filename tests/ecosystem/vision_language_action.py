@@ -5,10 +5,12 @@ suffix, which a narrow expert reads. The experts have weights of their own and a
 model learns the flow from actions, at time 0, to noise, at time 1.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from vision_language import Decoder, VisionTransformer
+from vision_language import UNIFORM, Decoder, VisionTransformer
 
 
 def waves(time, width):
@@ -30,17 +32,18 @@ class Policy(nnx.Module):
     """Actions for what a robot sees, is told, and senses of itself."""
 
     def __init__(self, bridge, sizes, *, rngs):
-        prefix, suffix = (expert.width for expert in sizes.experts)
+        width = sizes.experts[1].width
         language = bridge.ToNNX(Decoder(sizes))
         language.lazy_init(rngs=rngs, method="init", flags=[False, True])
         vision = bridge.ToNNX(VisionTransformer(sizes))
         vision.lazy_init(jnp.zeros((1, sizes.image, sizes.image, 3)), train=False, rngs=rngs)
         self.backbone = nnx.Dict(language=language, vision=vision)
-        self.state_in = nnx.Linear(sizes.action, suffix, rngs=rngs)
-        self.action_in = nnx.Linear(sizes.action, suffix, rngs=rngs)
-        self.time_in = nnx.Linear(suffix, suffix, rngs=rngs)
-        self.time_mix = nnx.Linear(suffix, suffix, rngs=rngs)
-        self.action_out = nnx.Linear(suffix, sizes.action, rngs=rngs)
+        linear = functools.partial(nnx.Linear, kernel_init=UNIFORM, rngs=rngs)
+        self.state_in = linear(sizes.action, width)
+        self.action_in = linear(sizes.action, width)
+        self.time_in = linear(width, width)
+        self.time_mix = linear(width, width)
+        self.action_out = linear(width, sizes.action)
         self.sizes = sizes
         self.deterministic = True  # what train() and eval() set
 
