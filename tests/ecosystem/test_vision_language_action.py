@@ -39,7 +39,7 @@ def maker(bridge):
     @jax.jit
     def make(key):
         policy = Policy(bridge, Sizes(), rngs=nnx.Rngs(key))
-        made = nnx.state(policy)
+        made = jax.tree.map(lambda x: x, nnx.state(policy))  # which no later update changes
         frozen = jax.tree.map(lambda x: x.astype(jnp.bfloat16), made.filter(is_frozen))
         nnx.update(policy, frozen)
         return *nnx.split(policy), made

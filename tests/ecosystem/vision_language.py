@@ -1,5 +1,5 @@
 """What a vision-language-action model has in Linen: a decoder of two experts, and a vision
-transformer, both scanned over their blocks and rematerialised."""
+transformer. Both scan over their blocks, and those of the decoder are rematerialised."""
 
 import dataclasses
 
@@ -240,7 +240,7 @@ class VisionTransformer(nn.Module):
         x = x.reshape(x.shape[0], -1, x.shape[-1])
         x += self.param("positions", nn.initializers.uniform(0.1), (1, *x.shape[1:]))
         blocks = nn.scan(
-            nn.remat(VisionBlock, prevent_cse=False, static_argnums=(2,)),
+            VisionBlock,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=nn.broadcast,
