@@ -19,7 +19,7 @@ from vision_language_action import Policy
 
 jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes the time
 
-LIBRARIES = ("flax", "optax", "orbax-checkpoint")
+LIBRARIES = ("flax", "jax")
 BATCH = 2
 
 
