@@ -132,7 +132,11 @@ def environment(pair: Pair) -> Path:
     python = folder / "bin/python"
     if not (folder / ".ready").exists():
         uv("venv", "--quiet", "--clear", "--python", interpreter(pair.python), folder)
-        wanted = [f"flax=={pair.flax}", f"jax=={pair.jax}", f"jaxlib=={pair.jax}", ]
+        wanted = [
+            f"flax=={pair.flax}",
+            f"jax=={pair.jax}",
+            f"jaxlib=={pair.jax}",
+        ]
         uv(
             "pip",
             "install",
