@@ -28,6 +28,14 @@ def positions_of(groups):
     return jnp.broadcast_to(jnp.arange(groups.shape[1]), groups.shape)
 
 
+class Backbone(nnx.Module):
+    """The modules of Linen, one level down."""
+
+    def __init__(self, language, vision):
+        self.language = language
+        self.vision = vision
+
+
 class Policy(nnx.Module):
     """Actions for what a robot sees, is told, and senses of itself."""
 
@@ -37,7 +45,7 @@ class Policy(nnx.Module):
         language.lazy_init(rngs=rngs, method="init", flags=[False, True])
         vision = bridge.ToNNX(VisionTransformer(sizes))
         vision.lazy_init(jnp.zeros((1, sizes.image, sizes.image, 3)), train=False, rngs=rngs)
-        self.backbone = nnx.Dict(language=language, vision=vision)
+        self.backbone = Backbone(language, vision)
         linear = functools.partial(nnx.Linear, kernel_init=UNIFORM, rngs=rngs)
         self.state_in = linear(sizes.action, width)
         self.action_in = linear(sizes.action, width)
