@@ -5,6 +5,8 @@ module. The logic is in the C++ extension `_core`; this package adds the classes
 that Flax's metaclasses have to see.
 """
 
+import typing as tp
+
 from nnx_wrappers import _supported  # noqa: F401, refuses other interpreters and a missing Flax
 from nnx_wrappers._config import get_cmake_dir, get_include
 from nnx_wrappers._core import (
@@ -51,18 +53,23 @@ __all__ = [
     "cache_info",
     "clear_caches",
     "clear_usage",
+    "compare_checkpoints",
+    "convert_checkpoint",
     "current_linen_module",
+    "dump_linen",
     "features",
     "functional",
     "get_cmake_dir",
     "get_col_name",
     "get_include",
+    "inspect_checkpoint",
     "install",
     "is_linen_initializing",
     "is_vanilla_variable",
     "lazy_init",
     "linen_rngs_dict",
     "linen_vars_to_nnx_attrs",
+    "load_linen",
     "nnx_attrs_to_linen_vars",
     "record_usage",
     "to_linen",
@@ -73,3 +80,20 @@ __all__ = [
     "use_plans",
     "with_partitioning",
 ]
+
+_OF_CHECKPOINTS = {
+    "compare_checkpoints",
+    "convert_checkpoint",
+    "dump_linen",
+    "inspect_checkpoint",
+    "load_linen",
+}
+
+
+def __getattr__(name: str) -> tp.Any:
+    """Imports what moves checkpoints when it is first asked for."""
+    if name not in _OF_CHECKPOINTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nnx_wrappers import checkpoint
+
+    return getattr(checkpoint, name)

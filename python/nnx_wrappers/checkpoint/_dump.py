@@ -129,9 +129,9 @@ def _moments(state: nnx.State, parameters: Mapping[str, ex.Expression]) -> tp.An
     for path, expression in parameters.items():
         names = [source.name for source in ex.sources(expression)]
         held = [values.get(name.path) for name in names]
-        arrays = [value for value in held if hasattr(value, "dtype")]
-        if arrays:
-            leaves[path] = Abstract(expression.shape, arrays[0].dtype)
+        dtypes = [value.dtype for value in held if value is not None and hasattr(value, "dtype")]
+        if dtypes:
+            leaves[path] = Abstract(expression.shape, dtypes[0])
         elif any(value is not None for value in held):
             leaves[path] = held[0]  # a MaskedNode
     return nested(leaves)

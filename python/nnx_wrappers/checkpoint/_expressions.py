@@ -77,7 +77,8 @@ def split(of: Expression, axis: int, sizes: Sequence[int]) -> list[Expression]:
     if sum(sizes) != of.shape[axis]:
         raise ValueError(f"{sum(sizes)} = sum of {list(sizes)} is not the length {of.shape[axis]}")
     if isinstance(of, Joined) and not of.stacked and of.axis == axis:
-        if [part.shape[axis] for part in of.parts] == list(sizes):
+        same = [part.shape[axis] for part in of.parts] == list(sizes)
+        if same:
             return list(of.parts)
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     return [

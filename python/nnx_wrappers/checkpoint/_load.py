@@ -183,8 +183,8 @@ def dump_linen(
       cast: whether a leaf may be converted to the dtype in `like`.
 
     Returns:
-      The tree, and the report. Without `like` the tree is a dict of collections; with an optimizer it
-      has `opt_state` and `step` too, as a `TrainState` takes them.
+      The tree, and the report. Without `like` the tree is a dict of collections; with an optimizer
+      it has `opt_state` and `step` too, as a `TrainState` takes them.
 
     Raises:
       CheckpointError: a `ValueError` with all problems; its `report` has them too.

@@ -23,6 +23,7 @@ class Options:
     unexpected: str = ERROR  # or DROP
     cast: bool = False
     only: str = "all"  # or params, opt
+    comparing: bool = False  # whether both trees are there already
 
     def __post_init__(self) -> None:
         for name, allowed in (

@@ -30,7 +30,7 @@ class Name(tp.NamedTuple):
     path: str
 
     def __str__(self) -> str:
-        return "/".join(part for part in self if part)
+        return "/".join(part for part in self if part not in ("", ANY))
 
 
 @dataclasses.dataclass(frozen=True)

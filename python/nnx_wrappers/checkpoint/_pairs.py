@@ -47,7 +47,7 @@ def not_representable(linen: Iterable[str], nnx: Iterable[str]) -> dict[str, str
 
 
 def linen_name(name: str, layer: str) -> str:
-    """The name in Linen of a parameter of an NNX layer of this class, for layers that only rename."""
+    """The name in Linen of a parameter of an NNX layer of this class, if the layer only renames."""
     if layer == "LSTMCell":
         return re.sub(r"^if_/", "if/", name)
     if layer == "SimpleCell":

@@ -1,7 +1,7 @@
 """Patterns of paths that can be turned round: text, and groups that the replacement repeats.
 
-`^block_(\\d+)/` with `layers/\\1/` takes `block_3/kernel` to `layers/3/kernel`; the inverse takes it
-back by `^layers/(\\d+)/` with `block_\\1/`.
+`^block_(\\d+)/` with `layers/\\1/` takes `block_3/kernel` to `layers/3/kernel`; the inverse takes
+it back by `^layers/(\\d+)/` with `block_\\1/`.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ def parse(text: str) -> Pattern:
         elif body[i] in SPECIAL or body[i] == "\\":
             raise ValueError(
                 f"the pattern {text!r} has {body[i]!r} outside of a group, so it cannot be turned "
-                "round; put it into parentheses and repeat the group in the replacement, or escape it"
+                "round; put it into parentheses and repeat that group, or escape it"
             )
         else:
             parts[-1] += body[i]
@@ -105,8 +105,8 @@ def parse_replacement(text: str, pattern: Pattern, where: str) -> Replacement:
     texts.append(text[end:])
     if sorted(numbers) != list(range(1, len(pattern.groups) + 1)):
         raise ValueError(
-            f"{where}: the replacement {text!r} must repeat each of the {len(pattern.groups)} groups "
-            "of its pattern once, as \\1, \\2, ...; else the rule has no inverse"
+            f"{where}: {text!r} must repeat each of the {len(pattern.groups)} groups of its "
+            "pattern once, as \\1, \\2, ...; else the rule has no inverse"
         )
     return Replacement(tuple(texts), tuple(numbers))
 

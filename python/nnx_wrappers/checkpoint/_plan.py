@@ -14,9 +14,12 @@ from nnx_wrappers.checkpoint._match import (
     suggestions,
     under,
 )
-from nnx_wrappers.checkpoint._names import ANY, OPT, STEP, Leaf, Name, canonical
+from nnx_wrappers.checkpoint._names import ANY, EMA, OPT, STEP, Leaf, Name, canonical
+from nnx_wrappers.checkpoint._report import Report
 from nnx_wrappers.checkpoint._rules import Rules
 from nnx_wrappers.checkpoint._sides import LINEN, NNX, Side
+
+COUNTS = ": the count starts as the target was made; `rng_counts` sets it"
 
 
 def plan(source: Side, target: Side, rules: Rules, options: Options) -> Plan:
@@ -37,12 +40,18 @@ def plan(source: Side, target: Side, rules: Rules, options: Options) -> Plan:
     _leftovers(matching, values, turned)
     values |= _random(source, target, matching)
     if options.only == "opt":
-        report.rows = [row for row in report.rows if not _is_parameter(row.target, row.source)]
+        _hide_parameters(report, source, target)
     return Plan(values, report)
 
 
-def _is_parameter(*names: str) -> bool:
-    return all(not name or name.split("/")[0] in ("params", ANY) for name in names)
+def _hide_parameters(report: Report, *sides: Side) -> None:
+    """Takes out the rows of parameters, which were matched only to find the way of moments."""
+    names = {str(n) for side in sides for n in side.leaves if n.role in ("params", ANY)}
+    report.rows = [
+        row
+        for row in report.rows
+        if any(name not in names for name in (row.target, row.source) if name)
+    ]
 
 
 def _checked(leaf: Leaf, matching: Matching) -> ex.Expression | None:
@@ -88,6 +97,8 @@ def _absent(leaf: Leaf, matching: Matching) -> None:
     axis = under(name.path, matching.axes) if name.path else None
     if reason:
         matching.report.add("not representable", str(name), note=reason)
+    elif name.role == EMA and name.path in _statistics(matching, target=True):
+        matching.report.add("initial", str(name), note="no parameter, so it has no average")
     elif axis:
         matching.report.add("ambiguous", str(name), note=axis)
     elif matching.rules.initial(name.path, name.role) or matching.options.missing == INIT:
@@ -102,6 +113,16 @@ def _absent(leaf: Leaf, matching: Matching) -> None:
         matching.report.add("missing", str(name), note=note)
 
 
+def _statistics(matching: Matching, target: bool) -> set[str]:
+    """The paths on one side of what is matched and is no parameter."""
+    paths = set()
+    for name, value in matching.values.items():
+        names = [source.name for source in ex.sources(value)]
+        if is_model(name) and any(n.role not in ("params", ANY) for n in (name, *names)):
+            paths |= {name.path} if target else {n.path for n in names}
+    return paths
+
+
 def _leftovers(matching: Matching, values: Mapping[Name, ex.Expression], turned: bool) -> None:
     """Rows of the leaves of the source that nothing took."""
     used = {source.name for value in matching.values.values() for source in ex.sources(value)}
@@ -114,6 +135,8 @@ def _leftovers(matching: Matching, values: Mapping[Name, ex.Expression], turned:
             matching.report.add("dropped", "", str(name), "by a rule")
         elif reason:
             matching.report.add("not representable", "", str(name), reason)
+        elif name.role == EMA and name.path in _statistics(matching, target=False):
+            matching.report.add("dropped", "", str(name), "no parameter, so it has no average")
         elif matching.options.unexpected == DROP:
             matching.report.add("dropped", "", str(name), "the target has no place for it")
         else:
@@ -133,8 +156,10 @@ def _random(source: Side, target: Side, matching: Matching) -> dict[Name, ex.Exp
             values[leaf.name] = ex.Source(other.shape, other.dtype, other.name)
             matching.report.add("matched", str(leaf.name), str(other.name))
         else:
-            remedy = "" if leaf.name.path.endswith("key") else "; `rng_counts` sets it"
-            note = f"not in the source: as the target was made{remedy}"
+            note = "not in the source"
+            if not matching.options.comparing:
+                is_key = leaf.name.path.endswith("key")
+                note += ": the key is the target's" if is_key else COUNTS
             matching.report.add("rng", str(leaf.name), note=note)
     for other in there.values():
         matching.report.add("rng", "", str(other.name), "Linen has no state of streams")

@@ -39,8 +39,8 @@ class Row:
 class Report:
     """The rows of a move.
 
-    `rows` has a `Row` with `status`, `target`, `source`, `note` and `by_rule` for each leaf; `ok` says
-    whether the move can be made (and, of a comparison, whether all is the same).
+    `rows` has a `Row` with `status`, `target`, `source`, `note` and `by_rule` for each leaf; `ok`
+    says whether the move can be made (and, of a comparison, whether all is the same).
     """
 
     rows: list[Row] = dataclasses.field(default_factory=list)
@@ -87,7 +87,7 @@ class Report:
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, or a move that cannot be made; `report` says why of each leaf."""
+    """A checkpoint that cannot be read, or a move that cannot be made; see its `report`."""
 
     def __init__(self, text: str, report: Report | None = None) -> None:
         super().__init__(text)

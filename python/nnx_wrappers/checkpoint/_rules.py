@@ -1,6 +1,6 @@
 """Rules of the user's, read from TOML: how paths in Linen become paths in NNX.
 
-They run in order on the paths of each collection, and of the moments and averages of its parameters.
+They run in order on the paths of each collection; moments and averages follow their parameters.
 The way back is derived: the inverses, in the inverse order. `drop` and `init` have none.
 """
 

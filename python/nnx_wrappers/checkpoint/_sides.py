@@ -91,9 +91,10 @@ def _average(short: Mapping[Key, Key], found: Mapping[Key, Shape], root: Key) ->
         trees.setdefault(now[0], {})[now[1:]] = found[key]
     parameters = {key: shape[0] for key, shape in trees.get("params", {}).items()}
     for top, leaves in trees.items():
-        if top != root[0] and any(word in top.lower() for word in AVERAGES):
-            if parameters and {key: shape[0] for key, shape in leaves.items()} == parameters:
-                return (top,)
+        is_named = top != root[0] and any(word in top.lower() for word in AVERAGES)
+        shapes = {key: shape[0] for key, shape in leaves.items()}
+        if is_named and parameters and shapes == parameters:
+            return (top,)
     return ()
 
 
@@ -122,7 +123,8 @@ def nnx_side(
         if optimizer is not None and key[: len(optimizer) + 1] == (*optimizer, OPT)
     }
     names = _names.split_optimizer(in_optimizer, parameters)
-    leaves, rng = [], []
+    leaves: list[Leaf] = []
+    rng: list[Leaf] = []
     for key, now in short.items():
         if optimizer is not None and now[: len(optimizer) + 1] == (*optimizer, OPT):
             name = names[now[len(optimizer) + 1 :]]
@@ -166,9 +168,12 @@ def _random_state(
     for key, now in short.items():
         count = counts.get(now[:-1])
         if now[-1] == "key" and count is not None and found[count] == ((), "uint32"):
-            if found[key][1].startswith("key<") or found[key][1] == "uint32":
-                random |= {key, count}
+            random |= {key, count} if _is_key_data(found[key][1]) else set()
     return random
+
+
+def _is_key_data(dtype: str) -> bool:
+    return dtype.startswith("key<") or dtype == "uint32"
 
 
 RNG_COLLECTIONS = ("rng_key", "rng_count")
@@ -194,7 +199,7 @@ class Live:
 
 
 def live_side(objects: Mapping[str, tp.Any]) -> Live:
-    """The side of a model, of an optimizer and of an average, each by its name; missing ones are None."""
+    """The side of a model, of an optimizer and of an average by their names; None is left out."""
     found: dict[Key, Shape] = {}
     collections: dict[Key, str] = {}
     where: dict[Key, tuple[str, tuple[tp.Any, ...]]] = {}

@@ -1,6 +1,6 @@
 """Layers that one side has as a list and the other stacked, as `nn.scan` does.
 
-The axis is found from the shapes of all leaves of the stack, since `nn.scan` has one for a collection.
+The axis is found from the shapes of all leaves of a stack: `nn.scan` has one for a collection.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def groups(listed: Iterable[str], stacked: Iterable[str]) -> dict[str, int]:
-    """Prefixes P where one side has P/0/x, P/1/x, ... and the other P/x, with how many there are."""
+    """Prefixes P where one side has P/0/x, P/1/x, ... and the other P/x, with their number."""
     whole = set(stacked)
     numbers: dict[str, set[int]] = {}
     for path in listed:
@@ -59,10 +59,10 @@ def unstacked(source: Tree, target: Shapes, problems: dict[str, str]) -> dict[st
         if axis is None:
             continue
         for name, value in inside.items():
-            if -len(value.shape) <= axis < len(value.shape):
-                if value.shape[axis] == length:
-                    for i in range(length):
-                        made[f"{prefix}/{i}/{rest[name]}"] = ex.take(value, axis, i)
+            fits = -len(value.shape) <= axis < len(value.shape) and value.shape[axis] == length
+            if fits:
+                for i in range(length):
+                    made[f"{prefix}/{i}/{rest[name]}"] = ex.take(value, axis, i)
     return made
 
 
@@ -82,9 +82,11 @@ def stacked(source: Tree, target: Shapes, problems: dict[str, str]) -> dict[str,
         for rest in rests:
             parts = [source.get(f"{prefix}/{i}/{rest}") for i in range(length)]
             present = [part for part in parts if part is not None]
-            if len(present) == length and len({part.shape for part in present}) == 1:
-                if axis <= len(present[0].shape) and -axis <= len(present[0].shape) + 1:
-                    made[f"{prefix}/{rest}"] = ex.stack(present, axis)
+            if len(present) != length or len({part.shape for part in present}) != 1:
+                continue
+            rank = len(present[0].shape)
+            if -rank - 1 <= axis <= rank:
+                made[f"{prefix}/{rest}"] = ex.stack(present, axis)
     return made
 
 
