@@ -96,17 +96,17 @@ class Matching:
         roles = [r for r in model if role in (ANY, r) or r == ANY]
         held = Counter(path for r in roles for path in model[r])
         pool = {p: value for r in roles for p, (value, _) in model[r].items() if held[p] == 1}
-        ruled = {p for r in roles for p, (_, by_rule) in model[r].items() if by_rule}
+        moved = [value for r in roles for value, by_rule in model[r].values() if by_rule]
+        ruled = {source.name for value in moved for source in ex.sources(value)}
         short_pool, short_wanted = _canonical(pool), _canonical(leaf.name.path for leaf in leaves)
         by_short = {short_pool[path]: value for path, value in pool.items()}
-        paths = {short_pool[path]: path for path in pool}
         shapes = {short_wanted[leaf.name.path]: leaf.shape for leaf in leaves}
         found = self._search(by_short, shapes)
         for leaf in leaves:
             short = short_wanted[leaf.name.path]
             if short in found:
                 self.values[leaf.name] = found[short]
-                if paths.get(short) in ruled:
+                if ruled.intersection(source.name for source in ex.sources(found[short])):
                     self.by_rule.add(leaf.name)
             elif held[leaf.name.path] > 1:
                 self.notes[leaf.name] = "several collections of the source have this path"
