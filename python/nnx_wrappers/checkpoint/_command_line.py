@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ SAME, DIFFERENT, ERROR = 0, 1, 2
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks of Orbax that failed with us
     try:
         return COMMANDS[options.ckpt](options)
     except CheckpointError as error:

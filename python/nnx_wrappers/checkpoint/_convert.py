@@ -1,7 +1,7 @@
 """Checkpoints on disk: converted and compared, leaf by leaf."""
 
 import typing as tp
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -45,8 +45,8 @@ def convert_checkpoint(
       source: an Orbax checkpoint, a folder of steps of which the newest is taken, or a file of
         `flax.serialization`.
       destination: the folder to make. It must not exist.
-      target: a function, or its name as `package.module:name`. It makes the NNX model, or a tuple or
-        dict of `model`, `optimizer` and `ema`, or Linen's variables or a `TrainState`. It is
+      target: a function, or its name as `package.module:name`. It makes the NNX model, or a tuple
+        or dict of `model`, `optimizer` and `ema`, or Linen's variables or a `TrainState`. It is
         evaluated abstractly.
       rules: see `load_linen`. From NNX to Linen their inverse is applied.
       missing: "init" takes leaves that the source lacks as the target makes them.
@@ -111,8 +111,10 @@ def _write(
         if progress is not None:
             progress(len(sums), len(wanted.paths))
 
-    for values in _values(found, origin, move):
-        put({keys[n]: _as(value, wanted.shapes[keys[n]][1]) for n, value in values.items()})
+    reader = _Reader(found, origin, move)
+    for batch in _batches.of_values(move.values):
+        dtypes = {name: wanted.shapes[keys[name]][1] for name in batch}
+        put({keys[n]: _as(v, dtypes[n]) for n, v in reader.values(batch).items()})
     rest = wanted.initial(key for key in wanted.paths if key not in done)
     for leaf in wanted.side.rng:
         if rng_counts is not None and leaf.key in rest and leaf.name.role == "rng_count":
@@ -124,14 +126,19 @@ def _write(
     into.finish(sums)
 
 
-def _values(found: Checkpoint, origin: Side, move: Plan) -> Iterator[dict[Name, tp.Any]]:
-    """The values of the leaves of the target, batch by batch."""
-    keys = {leaf.name: leaf.key for leaf in (*origin.leaves.values(), *origin.rng)}
-    for batch in _batches.of_values(move.values):
-        names = {source.name for name in batch for source in ex.sources(move.values[name])}
-        read = found.read_many(keys[name] for name in names)
-        value_of = {name: read[keys[name]] for name in names}
-        yield {name: ex.evaluate(move.values[name], value_of.__getitem__) for name in batch}
+class _Reader:
+    """Computes leaves of the target; it keeps none, so that one batch is held at a time."""
+
+    def __init__(self, found: Checkpoint, origin: Side, move: Plan) -> None:
+        self.found, self.move = found, move
+        self.keys = {leaf.name: leaf.key for leaf in (*origin.leaves.values(), *origin.rng)}
+
+    def values(self, batch: list[Name]) -> dict[Name, tp.Any]:
+        made = self.move.values
+        names = {source.name for name in batch for source in ex.sources(made[name])}
+        read = self.found.read_many(self.keys[name] for name in names)
+        value_of = {name: read[self.keys[name]] for name in names}
+        return {name: ex.evaluate(made[name], value_of.__getitem__) for name in batch}
 
 
 def _as(value: tp.Any, dtype: str) -> tp.Any:
@@ -191,18 +198,44 @@ def compare_checkpoints(
     origin, other = side_of(first.found, given.ema), side_of(second.found, given.ema)
     move = plan(origin, other, given, Options(only=only, comparing=True))
     if tolerance is not None:
-        keys = {leaf.name: leaf.key for leaf in (*other.leaves.values(), *other.rng)}
-        differing: dict[str, str] = {}
-        for batch in _values(first, origin, move):
-            there = second.read_many(keys[name] for name in batch)
-            for name, value in batch.items():
-                other_value = there[keys[name]]
-                value = _as(value, _names.described(other_value)[1])  # of a step, as it is moved
-                text = difference(value, other_value, tolerance)
-                if text and (only != "opt" or name.role not in ("params", _names.ANY)):
-                    differing[str(name)] = text
-        _mark(move.report, differing)
+        _mark(move.report, _differing(first, second, origin, other, move, tolerance, only))
     return move.report
+
+
+def _differing(
+    first: Checkpoint,
+    second: Checkpoint,
+    origin: Side,
+    other: Side,
+    move: Plan,
+    tolerance: float,
+    only: str,
+) -> dict[str, str]:
+    """How leaves of other values differ, by their names in the second checkpoint."""
+    keys = {leaf.name: leaf.key for leaf in (*other.leaves.values(), *other.rng)}
+    reader = _Reader(first, origin, move)
+    found: dict[str, str] = {}
+    for batch in _batches.of_values(move.values):
+        names = [n for n in batch if only != "opt" or n.role not in ("params", _names.ANY)]
+        found |= _differing_of(
+            reader.values(names), second.read_many(keys[n] for n in names), keys, tolerance
+        )
+    return found
+
+
+def _differing_of(
+    values: Mapping[Name, tp.Any],
+    there: Mapping[Key, tp.Any],
+    keys: Mapping[Name, Key],
+    tolerance: float,
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        other = there[keys[name]]
+        dtype = _names.described(other)[1]  # of a step, as it is moved
+        text = difference(_as(value, dtype), _as(other, dtype), tolerance)
+        found |= {str(name): text} if text else {}
+    return found
 
 
 def _tolerance(values: str | float | None) -> float | None:

@@ -145,7 +145,8 @@ def assign(objects: Mapping[str, tp.Any], places: Places) -> None:
             state = nnx.state(node)
             flat = dict(nnx.to_flat_state(state))
             new = {path: _replaced(flat[path], value) for path, value in mine.items()}
-            before.append((node, nnx.from_flat_state({path: flat[path] for path in mine}.items())))
+            kept = {path: _copied(flat[path]) for path in mine}
+            before.append((node, nnx.from_flat_state(kept.items())))
             nnx.update(node, nnx.from_flat_state(new.items()))
     except BaseException:
         for node, state in before:
@@ -155,6 +156,11 @@ def assign(objects: Mapping[str, tp.Any], places: Places) -> None:
 
 def _replaced(variable: tp.Any, value: tp.Any) -> tp.Any:
     return variable.replace(value) if isinstance(variable, nnx.Variable) else value
+
+
+def _copied(variable: tp.Any) -> tp.Any:
+    """What the place holds now: the Variables of a state may be the model's own."""
+    return variable.copy() if isinstance(variable, nnx.Variable) else variable
 
 
 def dump_linen(

@@ -8,7 +8,17 @@ from collections.abc import Iterable, Mapping
 
 from nnx_wrappers.checkpoint import _expressions as ex
 from nnx_wrappers.checkpoint import _pairs, _rules, _stacks
-from nnx_wrappers.checkpoint._names import ANY, EMA, OPT, STEP, Leaf, Name, canonical
+from nnx_wrappers.checkpoint._names import (
+    ANY,
+    EMA,
+    OPT,
+    STEP,
+    Leaf,
+    Name,
+    canonical,
+    joined,
+    without_value,
+)
 from nnx_wrappers.checkpoint._report import Report
 from nnx_wrappers.checkpoint._sides import LINEN, Side
 
@@ -174,8 +184,9 @@ def _source(leaf: Leaf) -> ex.Source:
 
 
 def _canonical(paths: Iterable[str]) -> dict[str, str]:
-    """Paths in which `layers_0` is `layers/0`, but for those that would become one."""
-    short = {path: canonical(path) for path in paths}
+    """Paths without `value` where `layers_0` is `layers/0`, but for those that would become one."""
+    keys = without_value([tuple(path.split("/")) for path in paths])
+    short = {joined(key): canonical(joined(now)) for key, now in keys.items()}
     counts = Counter(short.values())
     return {path: now if counts[now] == 1 else path for path, now in short.items()}
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from nnx_wrappers.checkpoint import _names
+from nnx_wrappers.checkpoint._memory import give_back
 from nnx_wrappers.checkpoint._names import Key
 from nnx_wrappers.checkpoint._packages import orbax
 from nnx_wrappers.checkpoint._report import CheckpointError
@@ -50,6 +51,7 @@ class OrbaxCheckpoint:
             start = len(mine[0]) - item.length_of(mine[0])
             read = item.read([key[start:] for key in mine])
             values |= dict(zip(mine, read, strict=True))
+        give_back()
         return values
 
 

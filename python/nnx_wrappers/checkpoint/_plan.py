@@ -83,11 +83,15 @@ def _fitting(
         return value
     if not isinstance(value, ex.Source):
         matching.report.add("reshaped", str(leaf.name), origin, how(value), by_rule=by_rule)
-    elif canonical(value.name.path) != canonical(leaf.name.path):
+    elif _short(value.name) != _short(leaf.name):
         matching.report.add("renamed", str(leaf.name), origin, by_rule=by_rule)
     else:
         matching.report.add("matched", str(leaf.name), origin, by_rule=by_rule)
     return value
+
+
+def _short(name: Name) -> str:
+    return canonical(name.path.removesuffix("/value"))
 
 
 def _absent(leaf: Leaf, matching: Matching) -> None:

@@ -229,8 +229,12 @@ def _rename(rule: Rule, tree: Tree) -> Tree:
     made: Tree = {}
     for path, value in tree.items():
         renamed = _patterns.substitute(path, pattern, replacement)
-        if _patterns.substitute(renamed, *back) != path:
-            raise ValueError(f"{path!r} becomes {renamed!r}, which the inverse does not take back")
+        returned = _patterns.substitute(renamed, *back)
+        if returned != path:
+            raise ValueError(
+                f"{path!r} becomes {renamed!r}, which the inverse takes to {returned!r}; "
+                "make the pattern or the replacement narrower"
+            )
         _put(made, renamed, value)
     return made
 

@@ -10,24 +10,42 @@ from nnx_wrappers.checkpoint._names import joined
 
 Tree = Mapping[str, ex.Expression]
 Shapes = Mapping[str, tuple[int, ...]]
+Pair = tuple[tuple[int, ...], tuple[int, ...] | None]
 
 
 def groups(listed: Iterable[str], stacked: Iterable[str]) -> dict[str, int]:
-    """Prefixes P where one side has P/0/x, P/1/x, ... and the other P/x, with their number."""
-    whole = set(stacked)
+    """Prefixes P where one side has P/0/x, P/1/x, ... and the other P/y, with their number."""
+    stacked = list(stacked)
+    heads = {path[:end] for path in stacked for end in _slashes(path)}
     numbers: dict[str, set[int]] = {}
     for path in listed:
         parts = path.split("/")
-        for i, part in enumerate(parts):
-            if part.isdecimal() and i > 0 and joined((*parts[:i], *parts[i + 1 :])) in whole:
-                numbers.setdefault(joined(parts[:i]), set()).add(int(part))
+        for i, part in enumerate(parts[:-1]):
+            prefix = joined(parts[:i])
+            if part.isdecimal() and prefix in heads:
+                numbers.setdefault(prefix, set()).add(int(part))
+    below = {prefix: any(_numbered(path, prefix) for path in stacked) for prefix in numbers}
     return {
-        prefix: len(found) for prefix, found in numbers.items() if found == set(range(len(found)))
+        prefix: len(found)
+        for prefix, found in numbers.items()
+        if found == set(range(len(found))) and not below[prefix]
     }
 
 
-def axes(pairs: Iterable[tuple[tuple[int, ...], tuple[int, ...]]], length: int) -> list[int]:
-    """The axes that fit all pairs of a stacked shape and one layer's; those of one effect once."""
+def _slashes(path: str) -> list[int]:
+    return [i for i, character in enumerate(path) if character == "/"]
+
+
+def _numbered(path: str, prefix: str) -> bool:
+    """Whether the path has a number right below the prefix."""
+    return path.startswith(prefix + "/") and path[len(prefix) + 1 :].split("/")[0].isdecimal()
+
+
+def axes(pairs: Iterable[Pair], length: int) -> list[int]:
+    """The axes that fit all pairs of a stacked shape and one layer's; those of one effect once.
+
+    One layer's shape is None where it has other parameters, as pairs of layers do.
+    """
     pairs = list(pairs)
     rank = max((len(whole) for whole, _ in pairs), default=0)
     found: dict[tuple[int, ...], int] = {}
@@ -36,7 +54,7 @@ def axes(pairs: Iterable[tuple[tuple[int, ...], tuple[int, ...]]], length: int) 
         fits = [
             0 <= place < len(whole)
             and whole[place] == length
-            and whole[:place] + whole[place + 1 :] == one
+            and one in (None, whole[:place] + whole[place + 1 :])
             for place, (whole, one) in zip(places, pairs, strict=True)
         ]
         if all(fits):
@@ -51,9 +69,7 @@ def unstacked(source: Tree, target: Shapes, problems: dict[str, str]) -> dict[st
         inside = {name: source[name] for name in source if name.startswith(prefix + "/")}
         rest = {name: name[len(prefix) + 1 :] for name in inside}
         pairs = [
-            (value.shape, target[f"{prefix}/0/{rest[name]}"])
-            for name, value in inside.items()
-            if f"{prefix}/0/{rest[name]}" in target
+            (value.shape, target.get(f"{prefix}/0/{rest[name]}")) for name, value in inside.items()
         ]
         axis = _one_axis(pairs, length, prefix, problems)
         if axis is None:
@@ -72,9 +88,14 @@ def stacked(source: Tree, target: Shapes, problems: dict[str, str]) -> dict[str,
     for prefix, length in groups(source, target).items():
         rests = {name[len(prefix) + 3 :] for name in source if name.startswith(f"{prefix}/0/")}
         pairs = [
-            (target[f"{prefix}/{rest}"], source[f"{prefix}/0/{rest}"].shape)
-            for rest in rests
-            if f"{prefix}/{rest}" in target
+            (
+                shape,
+                source[one].shape
+                if (one := f"{prefix}/0/{name[len(prefix) + 1 :]}") in source
+                else None,
+            )
+            for name, shape in target.items()
+            if name.startswith(prefix + "/")
         ]
         axis = _one_axis(pairs, length, prefix, problems)
         if axis is None:
@@ -91,12 +112,13 @@ def stacked(source: Tree, target: Shapes, problems: dict[str, str]) -> dict[str,
 
 
 def _one_axis(
-    pairs: list[tuple[tuple[int, ...], tuple[int, ...]]],
+    pairs: list[Pair],
     length: int,
     prefix: str,
     problems: dict[str, str],
 ) -> int | None:
-    fitting = axes(pairs, length)
+    of_one_name = [pair for pair in pairs if pair[1] is not None]
+    fitting = axes(of_one_name or pairs, length)
     if len(fitting) > 1:
         problems[prefix] = (
             f"the axis on which {prefix} is stacked may be {' or '.join(map(str, fitting))}; "

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from nnx_wrappers.checkpoint import _batches
+from nnx_wrappers.checkpoint._memory import give_back
 from nnx_wrappers.checkpoint._names import Key, number_of_bytes
 from nnx_wrappers.checkpoint._packages import orbax_v1
 from nnx_wrappers.checkpoint._read import open_checkpoint
@@ -102,6 +103,7 @@ class Destination:
     def write(self, values: Mapping[tuple[tp.Any, ...], tp.Any]) -> None:
         """Adds leaves by their key paths; None is an empty node."""
         orbax_v1().partial.save(self.work / "checkpoint", nested(values))
+        give_back()
 
     def finish(self, sums: Mapping[Key, int]) -> None:
         """Reads what was written back, compares, and moves it to its place at once."""
@@ -111,12 +113,13 @@ class Destination:
         wrong = sorted(set(found.found) ^ set(sums))
         sizes = {key: number_of_bytes(*found.found[key]) for key in sums if key in found.found}
         for batch in _batches.by_size(sizes):
-            read = found.read_many(batch)
-            wrong += [key for key in batch if checksum(read[key]) != sums[key]]
+            wrong += [
+                key for key, value in found.read_many(batch).items() if checksum(value) != sums[key]
+            ]
         if wrong:
             raise CheckpointError(
-                f"{self.path} was not written: {'/'.join(wrong[0])} and {len(wrong) - 1} more leaves "
-                "came back from the disk as others"
+                f"{self.path} was not written: {'/'.join(wrong[0])} and {len(wrong) - 1} more "
+                "leaves came back from the disk as others"
             )
         os.rename(written, self.path)
 

@@ -5,7 +5,6 @@ import typing as tp
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax import nnx

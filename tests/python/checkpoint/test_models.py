@@ -5,15 +5,17 @@ import typing as tp
 import jax
 import numpy as np
 import pytest
-from checkpoint import models
-from checkpoint.models import MODELS, Model
 from flax import nnx
 
+from checkpoint import models
+from checkpoint.models import MODELS, Model
 from nnx_wrappers import dump_linen, load_linen
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def trained(request: pytest.FixtureRequest) -> tuple[Model, models.State, models.State, list[float]]:
+def trained(
+    request: pytest.FixtureRequest,
+) -> tuple[Model, models.State, models.State, list[float]]:
     """A model after three steps in Linen, after eight, and the losses of the last five."""
     model = MODELS[request.param]
     state, _ = models.train_linen(model, models.linen_state(model), range(3))
@@ -23,7 +25,9 @@ def trained(request: pytest.FixtureRequest) -> tuple[Model, models.State, models
 
 def assert_same_bits(a: tp.Any, b: tp.Any) -> None:
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+    for (path, x), y in zip(
+        jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
+    ):
         assert np.array_equal(x, y), jax.tree_util.keystr(path)
 
 
