@@ -40,6 +40,15 @@ from nnx_wrappers._to_linen import ToLinen, to_linen
 from nnx_wrappers._to_linen_class import to_linen_class
 from nnx_wrappers._to_nnx import ToNNX
 
+if tp.TYPE_CHECKING:  # imported when they are asked for: see __getattr__
+    from nnx_wrappers.checkpoint import (
+        compare_checkpoints,
+        convert_checkpoint,
+        dump_linen,
+        inspect_checkpoint,
+        load_linen,
+    )
+
 __version__ = _version()
 
 __all__ = [

@@ -5,15 +5,15 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import sys
 import typing as tp
 from collections.abc import Iterator
 
 from nnx_wrappers.checkpoint import _packages
 from nnx_wrappers.checkpoint._convert import Progress, compare_checkpoints, convert_checkpoint
-from nnx_wrappers.checkpoint._inspect import columns, inspect_checkpoint
-from nnx_wrappers.checkpoint._report import FINE, PROBLEMS, CheckpointError, Report
+from nnx_wrappers.checkpoint._inspect import inspect_checkpoint
+from nnx_wrappers.checkpoint._report import CheckpointError, Report
+from nnx_wrappers.checkpoint._table import lines_of, print_cut
 
 SAME, DIFFERENT, ERROR = 0, 1, 2
 
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
         return COMMANDS[options.ckpt](options)
     except CheckpointError as error:
         if error.report is not None:
-            _print_report(error.report)
+            _print_report(error.report, options)
         print(f"error: {str(error).partition('. ')[0]}", file=sys.stderr)
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -37,7 +37,7 @@ def _inspect(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found.as_dict(), indent=1))
     else:
-        _print_cut(str(found).splitlines())
+        print_cut(str(found).splitlines())
     return SAME
 
 
@@ -45,7 +45,7 @@ def _compare(options: argparse.Namespace) -> int:
     report = compare_checkpoints(
         options.a, options.b, options.rules, values=options.values, only=options.only
     )
-    _print_report(report)
+    _print_report(report, options)
     print("the same" if report.ok else "different")
     return SAME if report.ok else DIFFERENT
 
@@ -66,7 +66,7 @@ def _convert(options: argparse.Namespace) -> int:
             dry_run=options.dry_run,
             progress=progress,
         )
-    _print_report(report)
+    _print_report(report, options)
     done = "nothing was written: --dry-run" if options.dry_run else f"wrote {options.destination}"
     print(done)
     return SAME
@@ -92,28 +92,10 @@ def _progress() -> Iterator[Progress | None]:
         yield show
 
 
-def _print_report(report: Report) -> None:
-    """The counts, and a table of all leaves but those that were simply matched."""
+def _print_report(report: Report, options: argparse.Namespace) -> None:
+    """The counts, and a table of what was not simply matched."""
     print(report.summary())
-    rows = [("", "target", "source", "note")]
-    for status in (*FINE[1:], *PROBLEMS):
-        rows += [
-            (row.status, row.target, _other(row.source, row.target), row.note)
-            for row in report.of(status)
-        ]
-    if len(rows) > 1:
-        _print_cut(columns(rows))
-
-
-def _other(source: str, target: str) -> str:
-    return "" if source == target else source
-
-
-def _print_cut(lines: list[str]) -> None:
-    """Prints lines that fit the terminal; into a file or a pipe they go whole."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    for line in lines:
-        print(line if not width or len(line) <= width else line[: width - 1] + "…")
+    print_cut(lines_of(report, options.all))
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -149,11 +131,14 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     convert.add_argument("--dry-run", action="store_true", help="only say what would be done")
     for command in (compare, convert):
         command.add_argument("--rules", metavar="FILE", help="rules in TOML")
+        command.add_argument("--all", action="store_true", help="print a row for each leaf")
 
 
 def main(arguments: list[str]) -> int:
     """Parses and runs; what stands behind `ckpt`."""
-    parser = argparse.ArgumentParser(prog="python -m nnx_wrappers ckpt", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m nnx_wrappers ckpt", description="Moves checkpoints."
+    )
     add_commands(parser)
     options: tp.Any = parser.parse_args(arguments)
     return run(options)

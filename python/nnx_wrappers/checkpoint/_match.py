@@ -209,16 +209,23 @@ def selected(side: Side, only: str) -> Side:
 
 def suggestions(leaf: Leaf, free: Iterable[Leaf], most: int = 3) -> str:
     """Leaves of the same shape that nothing took, those with the likest names first."""
-    alike = [other for other in free if other.shape == leaf.shape and leaf.shape]
+    alike = [other for other in free if leaf.shape and _holds(other.shape, leaf.shape)]
     same_role = [other for other in alike if ANY in (other.name.role, leaf.name.role)]
     same_role += [other for other in alike if other.name.role == leaf.name.role]
 
     def unlike(other: Leaf) -> float:
         return -difflib.SequenceMatcher(None, str(other.name), str(leaf.name)).ratio()
 
-    names = [str(other.name) for other in sorted(dict.fromkeys(same_role), key=unlike)]
+    likely = sorted(dict.fromkeys(same_role), key=unlike)
+    names = [f"{o.name}{'' if o.shape == leaf.shape else ' (stacked)'}" for o in likely]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _holds(whole: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether it is the shape, or that of a stack of such leaves."""
+    stacks = [whole[:i] + whole[i + 1 :] for i in range(len(whole))]
+    return whole == shape or shape in stacks
 
 
 def under(path: str, prefixes: Mapping[str, tp.Any]) -> tp.Any:
