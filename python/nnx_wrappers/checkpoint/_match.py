@@ -209,7 +209,7 @@ def selected(side: Side, only: str) -> Side:
 
 def suggestions(leaf: Leaf, free: Iterable[Leaf], most: int = 3) -> str:
     """Leaves of the same shape that nothing took, those with the likest names first."""
-    alike = [other for other in free if leaf.shape and _holds(other.shape, leaf.shape)]
+    alike = [other for other in free if leaf.shape and _holds(other, leaf)]
     same_role = [other for other in alike if ANY in (other.name.role, leaf.name.role)]
     same_role += [other for other in alike if other.name.role == leaf.name.role]
 
@@ -222,10 +222,12 @@ def suggestions(leaf: Leaf, free: Iterable[Leaf], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _holds(whole: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether it is the shape, or that of a stack of such leaves."""
+def _holds(other: Leaf, leaf: Leaf) -> bool:
+    """Whether a leaf has the shape of another, or its last name and the shape of its stack."""
+    whole = other.shape
     stacks = [whole[:i] + whole[i + 1 :] for i in range(len(whole))]
-    return whole == shape or shape in stacks
+    last = [one.name.path.rpartition("/")[2] for one in (other, leaf)]
+    return whole == leaf.shape or (leaf.shape in stacks and last[0] == last[1])
 
 
 def under(path: str, prefixes: Mapping[str, tp.Any]) -> tp.Any:
