@@ -83,7 +83,7 @@ def convert_checkpoint(
     given = read_rules(rules)
     found = open_checkpoint(source)
     wanted = _target.abstract(target, given.ema)
-    origin = side_of(found.found, given.ema)
+    origin = side_of(found.found, given.ema, wanted.side)
     move = plan(origin, wanted.side, given, Options(missing, unexpected, cast))
     refuse(move.report, f"{source} does not fit the target")
     if not dry_run:
@@ -195,7 +195,8 @@ def compare_checkpoints(
     tolerance = _tolerance(values)
     given = read_rules(rules)
     first, second = open_checkpoint(a), open_checkpoint(b)
-    origin, other = side_of(first.found, given.ema), side_of(second.found, given.ema)
+    origin = side_of(first.found, given.ema)
+    other = side_of(second.found, given.ema, origin)
     move = plan(origin, other, given, Options(only=only, comparing=True))
     if tolerance is not None:
         _mark(move.report, _differing(first, second, origin, other, move, tolerance, only))

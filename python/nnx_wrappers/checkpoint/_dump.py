@@ -9,7 +9,7 @@ from flax import nnx
 from nnx_wrappers.checkpoint import _expressions as ex
 from nnx_wrappers.checkpoint import _pairs, _rules, _sides
 from nnx_wrappers.checkpoint._match import is_model
-from nnx_wrappers.checkpoint._names import EMA, joined
+from nnx_wrappers.checkpoint._names import ANY, EMA, Name, joined
 
 LAYERS = (nnx.LSTMCell, nnx.SimpleCell, nnx.WeightNorm, nnx.SpectralNorm)
 Abstract = jax.ShapeDtypeStruct
@@ -41,10 +41,9 @@ def _collections(
     trees: dict[str, dict[str, ex.Expression]] = {}
     for leaf in live.side.leaves.values():
         if is_model(leaf.name):
-            tree = trees.setdefault(leaf.name.role, {})
             source = ex.Source(leaf.shape, leaf.dtype, leaf.name)
-            for path, value in _of_layer(leaf.name.path, source, layers).items():
-                tree[path] = value
+            of_layer = _of_layer(leaf.name.path, source, layers)
+            trees.setdefault(_collection(leaf.name, of_layer), {}).update(of_layer)
     inverse = rules.inverse()
     return {
         role: {
@@ -52,6 +51,14 @@ def _collections(
         }
         for role, tree in trees.items()
     }
+
+
+def _collection(name: Name, of_layer: Mapping[str, ex.Expression]) -> str:
+    """The collection; plain arrays have the one that ToLinen gives them, but for a WeightNorm."""
+    if name.role != ANY:
+        return name.role
+    is_scale = any(_pairs.LINEN_NORM.fullmatch(path) for path in of_layer)
+    return "params" if is_scale else "ArrayImpl"
 
 
 def _of_layer(

@@ -74,7 +74,7 @@ def load_linen(
     given = read_rules(rules)
     live = _sides.live_side({"model": model, "optimizer": optimizer, EMA: ema})
     values = _names.flat(tree)
-    source = side_of({key: _names.described(value) for key, value in values.items()}, given.ema)
+    source = side_of(_names.shapes_of(values), given.ema, live.side)
     found = plan(source, live.side, given, Options(missing, unexpected, cast))
     refuse(found.report, "the tree does not fit the model")
     read = reader(source, values)
@@ -87,11 +87,14 @@ def load_linen(
     return found.report
 
 
-def side_of(found: Mapping[Key, _sides.Shape], ema: str = "") -> _sides.Side:
-    """The side of a tree whose kind is told by its keys."""
+def side_of(
+    found: Mapping[Key, _sides.Shape], ema: str = "", other: _sides.Side | None = None
+) -> _sides.Side:
+    """The side of a tree whose kind is told by its keys; `other` is what it is matched with."""
     if _sides.is_linen(found):
         return _sides.linen_side(found, ema)
-    return _sides.nnx_side(found)
+    inside = other is not None and any(name.path.startswith("model/") for name in other.leaves)
+    return _sides.nnx_side(found, None, _sides.tops_of(found, alone=not inside))
 
 
 def reader(side: _sides.Side, values: Mapping[Key, tp.Any]) -> ex.Read:
@@ -212,7 +215,7 @@ def dump_linen(
         like = _dump.linen_tree(model, optimizer, live, given)
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
     target = _sides.linen_side(
-        {_names.key_of(path): _names.described(value) for path, value in leaves}, given.ema
+        _names.shapes_of({_names.key_of(path): value for path, value in leaves}), given.ema
     )
     found = plan(live.side, target, given, Options(missing, unexpected, cast))
     refuse(found.report, "the model does not fit the tree")

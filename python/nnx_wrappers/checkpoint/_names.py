@@ -145,6 +145,19 @@ def described(value: tp.Any) -> tuple[tuple[int, ...], str]:
     return tuple(value.shape), str(value.dtype)
 
 
+def shapes_of(values: Mapping[Key, tp.Any]) -> dict[Key, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of each leaf; one that is no array is an error with its path."""
+    found = {}
+    for key, value in values.items():
+        try:
+            found[key] = described(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"the leaf {joined(key)} is a {type(value).__name__}; expected an array or a number"
+            ) from None
+    return found
+
+
 def duplicates(leaves: Iterable[Leaf]) -> Mapping[Name, int]:
     counts = Counter(leaf.name for leaf in leaves)
     return {name: count for name, count in counts.items() if count > 1}

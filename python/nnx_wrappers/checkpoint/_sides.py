@@ -3,7 +3,7 @@
 import dataclasses
 import typing as tp
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from flax import nnx
 
@@ -11,10 +11,11 @@ from nnx_wrappers.checkpoint import _names
 from nnx_wrappers.checkpoint._names import ANY, EMA, OPT, STEP, Key, Leaf, Name
 
 Shape = tuple[tuple[int, ...], str]
+Tops = tuple[Key, Key | None, Key]  # where model, optimizer and average stand
 LINEN, NNX = "linen", "nnx"
 AVERAGES = ("ema", "avg", "average")
 OPTIMIZERS = ("optimizer", "opt")
-MODELS = ("model",)
+MODEL = "model"
 PARAMS = ("params",)
 
 
@@ -101,14 +102,14 @@ def _average(short: Mapping[Key, Key], found: Mapping[Key, Shape], root: Key) ->
 def nnx_side(
     found: Mapping[Key, Shape],
     collections: Mapping[Key, str] | None = None,
-    tops: tuple[Key, Key | None, Key] | None = None,
+    tops: Tops | None = None,
 ) -> Side:
     """An NNX state: of a model, or under `model`, `optimizer` and `ema`.
 
     `collections` has the collection of each Variable of the model where its type is known.
     """
     short = _names.without_value(found)
-    model, optimizer, average = _tops(list(short.values())) if tops is None else tops
+    model, optimizer, average = tops_of(short.values()) if tops is None else tops
     if collections is not None:  # the names of Variables are known
         short = {key: key[:-1] if key[-1] == "value" and len(key) > 1 else key for key in found}
     random = _random_state(short, found, collections)
@@ -140,21 +141,22 @@ def nnx_side(
     return _side(NNX, leaves, rng)
 
 
-def _tops(keys: list[Key]) -> tuple[Key, Key | None, Key]:
-    """The keys under which model, optimizer and average stand in an NNX state."""
+def tops_of(keys: Iterable[Key], alone: bool = True) -> Tops:
+    """The keys under which model, optimizer and average stand in an NNX state.
+
+    A lone `model` holds the model, unless `alone` says that it is a part of it.
+    """
+    keys = list(keys)
     tops = {key[0] for key in keys}
+    if {OPT, STEP} <= tops or tops == {STEP}:  # the state of an optimizer and no more
+        return (), (), ()
     holders = {key[0] for key in keys if len(key) > 2 and key[1] == OPT}
-    holders |= {key[0] for key in keys if len(key) == 2 and key[1] == STEP and key[0] in OPTIMIZERS}
-    if len(holders) != 1:
-        alone = {OPT, STEP} <= tops or tops == {STEP}
-        return (
-            ("model",) if "model" in tops and tops <= {"model", EMA} else (),
-            (() if alone else None),
-            (EMA,) if "model" in tops and EMA in tops else (),
-        )
-    rest = tops - holders - {EMA}
-    model = (next(iter(rest)),) if len(rest) == 1 else ()
-    return model, (next(iter(holders)),), (EMA,) if EMA in tops else ()
+    holders |= {key[0] for key in keys if key[0] in OPTIMIZERS and key[1:2] == (STEP,)}
+    optimizer = (holders.pop(),) if len(holders) == 1 else None
+    average = (EMA,) if EMA in tops and (optimizer or MODEL in tops) else ()
+    rest = tops - {*(optimizer or ()), *average}
+    held = optimizer or average or (alone and rest == {MODEL})
+    return tuple(rest) if held and len(rest) == 1 else (), optimizer, average
 
 
 def _random_state(
@@ -222,7 +224,7 @@ def live_side(objects: Mapping[str, tp.Any]) -> Live:
                 if isinstance(variable, nnx.RngState):
                     tags[key] = str(variable.get_metadata().get("tag", ""))
             else:
-                collections[key] = type(value).__name__
+                collections[key] = ANY  # a plain array has no type to tell it
     # The value that nnx_side takes off would be taken for the one of a Variable.
     side = nnx_side(
         {(*key, "value"): shape for key, shape in found.items()},

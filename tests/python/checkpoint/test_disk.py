@@ -378,3 +378,17 @@ def test_a_part_of_the_leaves_is_compared(standard: Path, tmp_path: Path) -> Non
     }
     report = compare_checkpoints(standard, source, values="exact", only="opt")
     assert report.counts() == {"matched": 13, "differs": 1}
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["a holder", "a part of the model"])
+def test_a_lone_key_named_model_is_what_the_target_says(inside: bool, tmp_path: Path) -> None:
+    source = save_orbax(
+        tmp_path / "source", {"model": nnx.state(nnx.Linear(3, 4, rngs=nnx.Rngs(0)))}
+    )
+
+    def make() -> nnx.Module:
+        layer = nnx.Linear(3, 4, rngs=nnx.Rngs(1))
+        return nnx.Dict(model=layer) if inside else layer
+
+    assert convert_checkpoint(source, tmp_path / "to", make).counts() == {"matched": 2}
+    assert compare_checkpoints(source, tmp_path / "to", values="exact").ok

@@ -226,3 +226,24 @@ def test_an_assignment_that_fails_takes_back_those_before_it(
     assert len(calls) > 2
     for now, then in zip((state_of(model), state_of(optimizer)), before, strict=True):
         assert all(np.array_equal(value, then[path]) for path, value in now.items())
+
+
+def test_a_leaf_that_is_no_array_is_named() -> None:
+    model = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match=r"the leaf params/kernel is a str; expected an array"):
+        load_linen(model, None, {"params": {"kernel": "w", "bias": jnp.ones(4)}})
+    with pytest.raises(ValueError, match="two keys of the tree have one text"):
+        load_linen(model, None, {"params": [{"a": 1.0}], "batch_stats": FrozenMix()})
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class FrozenMix:
+    """Has the keys 0 and '0'."""
+
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[tp.Any, tp.Any]], None]:
+        keys = (jax.tree_util.DictKey(0), jax.tree_util.DictKey("0"))
+        return [(key, 1.0) for key in keys], None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, __: tp.Any) -> "FrozenMix":
+        return cls()
