@@ -26,7 +26,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|ckpt")
     commands.add_parser("ckpt", help="inspect, compare and convert checkpoints", add_help=False)
     run = commands.add_parser(
         "run",

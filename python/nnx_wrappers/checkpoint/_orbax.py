@@ -36,9 +36,6 @@ class OrbaxCheckpoint:
         if not self.found:
             raise CheckpointError(f"{path} has no array in it")
 
-    def read(self, key: Key) -> tp.Any:
-        return self.read_many([key])[key]
-
     def read_many(self, keys: Iterable[Key]) -> dict[Key, tp.Any]:
         """Values of these leaves; each item is restored once."""
         by_item: dict[int, list[Key]] = {}

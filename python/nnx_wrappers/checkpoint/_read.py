@@ -16,12 +16,10 @@ ALONE = ("default", "state", "pytree", "items")  # names of items that stand for
 
 
 class Checkpoint(tp.Protocol):
-    """A checkpoint on disk: its leaves by their metadata, and each value when it is asked for."""
+    """A checkpoint on disk: its leaves by their metadata, and values when they are asked for."""
 
     format: str
     found: dict[Key, tuple[tuple[int, ...], str]]
-
-    def read(self, key: Key) -> tp.Any: ...
 
     def read_many(self, keys: Iterable[Key]) -> dict[Key, tp.Any]: ...
 

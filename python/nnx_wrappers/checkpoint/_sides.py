@@ -2,7 +2,6 @@
 
 import dataclasses
 import typing as tp
-from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from flax import nnx
@@ -244,10 +243,3 @@ def _is_array(value: tp.Any) -> bool:
     if isinstance(value, bool | int | float | complex):
         return True
     return hasattr(value, "shape") and hasattr(value, "dtype")
-
-
-def bytes_by_role(side: Side) -> Counter[str]:
-    sizes: Counter[str] = Counter()
-    for leaf in side.leaves.values():
-        sizes[leaf.name.role] += leaf.size
-    return sizes
