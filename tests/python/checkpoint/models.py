@@ -54,8 +54,7 @@ class LinenBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
         x = x + nn.MultiHeadDotProductAttention(2, name="attention")(nn.LayerNorm(name="norm1")(x))
-        y = nn.Dense(12, name="up")(nn.LayerNorm(name="norm2")(x))
-        return x + nn.Dense(8, name="down")(nn.relu(y)), None
+        return x + nn.relu(nn.Dense(8, name="up")(x)), None
 
 
 class LinenTransformer(nn.Module):
@@ -73,13 +72,11 @@ class NNXBlock(nnx.Module):
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.norm1 = nnx.LayerNorm(8, rngs=rngs)
         self.attention = nnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs)
-        self.norm2 = nnx.LayerNorm(8, rngs=rngs)
-        self.up = nnx.Linear(8, 12, rngs=rngs)
-        self.down = nnx.Linear(12, 8, rngs=rngs)
+        self.up = nnx.Linear(8, 8, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x + self.attention(self.norm1(x))
-        return x + self.down(nnx.relu(self.up(self.norm2(x))))
+        return x + nnx.relu(self.up(x))
 
 
 class NNXTransformer(nnx.Module):
