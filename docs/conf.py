@@ -24,6 +24,7 @@ nitpick_ignore_regex = [
     ("py:obj", r".*"),
     ("py:(class|exc|data)", r"(flax|jax|nnx|linen|tp|typing|collections)\..*"),
     ("py:class", r"nnx_wrappers\._functional\.M"),  # a type variable
+    ("py:(class|exc)", r"(nnx_wrappers\.checkpoint\..*|Report|CheckpointError|pathlib\.Path)"),
 ]
 
 html_theme = "furo"

@@ -5,6 +5,8 @@ module. The logic is in the C++ extension `_core`; this package adds the classes
 that Flax's metaclasses have to see.
 """
 
+import typing as tp
+
 from nnx_wrappers import _supported  # noqa: F401, refuses other interpreters and a missing Flax
 from nnx_wrappers._config import get_cmake_dir, get_include
 from nnx_wrappers._core import (
@@ -38,6 +40,15 @@ from nnx_wrappers._to_linen import ToLinen, to_linen
 from nnx_wrappers._to_linen_class import to_linen_class
 from nnx_wrappers._to_nnx import ToNNX
 
+if tp.TYPE_CHECKING:  # imported when they are asked for: see __getattr__
+    from nnx_wrappers.checkpoint import (
+        compare_checkpoints,
+        convert_checkpoint,
+        dump_linen,
+        inspect_checkpoint,
+        load_linen,
+    )
+
 __version__ = _version()
 
 __all__ = [
@@ -51,18 +62,23 @@ __all__ = [
     "cache_info",
     "clear_caches",
     "clear_usage",
+    "compare_checkpoints",
+    "convert_checkpoint",
     "current_linen_module",
+    "dump_linen",
     "features",
     "functional",
     "get_cmake_dir",
     "get_col_name",
     "get_include",
+    "inspect_checkpoint",
     "install",
     "is_linen_initializing",
     "is_vanilla_variable",
     "lazy_init",
     "linen_rngs_dict",
     "linen_vars_to_nnx_attrs",
+    "load_linen",
     "nnx_attrs_to_linen_vars",
     "record_usage",
     "to_linen",
@@ -73,3 +89,20 @@ __all__ = [
     "use_plans",
     "with_partitioning",
 ]
+
+_OF_CHECKPOINTS = {
+    "compare_checkpoints",
+    "convert_checkpoint",
+    "dump_linen",
+    "inspect_checkpoint",
+    "load_linen",
+}
+
+
+def __getattr__(name: str) -> tp.Any:
+    """Imports what moves checkpoints when it is first asked for."""
+    if name not in _OF_CHECKPOINTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nnx_wrappers import checkpoint
+
+    return getattr(checkpoint, name)

@@ -1,4 +1,4 @@
-"""`python -m nnx_wrappers run`: runs a program on this library, unmodified."""
+"""`python -m nnx_wrappers run` runs a program on this library, `ckpt` moves checkpoints."""
 
 import argparse
 import inspect
@@ -26,8 +26,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run = parser.add_subparsers(dest="command", required=True, metavar="run").add_parser(
-        "run", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|ckpt")
+    commands.add_parser("ckpt", help="inspect, compare and convert checkpoints", add_help=False)
+    run = commands.add_parser(
+        "run",
+        help="run a program on this library, unmodified",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("--report", action="store_true", help="print a table of what the bridge did")
     run.add_argument("--report-file", metavar="FILE", help="write that table as JSON")
@@ -66,7 +71,16 @@ def run_program(program: str, is_module: bool, args: list[str]) -> None:
     runpy.run_path(program, run_name="__main__")
 
 
-def main(argv: list[str]) -> None:
+def move_checkpoint(argv: list[str]) -> int:
+    """Runs a command on checkpoints; what it needs is imported only now."""
+    from nnx_wrappers.checkpoint import _command_line
+
+    return _command_line.main(argv)
+
+
+def main(argv: list[str]) -> int:
+    if argv[:1] == ["ckpt"]:
+        return move_checkpoint(argv[1:])
     options = parse(argv)
     installation = nnx_wrappers.install()
     print(f"nnx_wrappers {nnx_wrappers.__version__}: {installation!r}", file=sys.stderr)
@@ -81,7 +95,8 @@ def main(argv: list[str]) -> None:
         if options.report_file is not None:
             with open(options.report_file, "w", encoding="utf-8") as file:
                 json.dump(rows, file, indent=1)
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

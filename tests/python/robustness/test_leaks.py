@@ -53,6 +53,7 @@ class Stateful(nnx.Module):
 
 STATEFUL = nw.to_linen(Stateful)
 NORM = nw.to_linen(nnx.BatchNorm, 4)
+LINEAR_VARIABLES = nn.Dense(3).init(KEY, X)
 STATEFUL_VARIABLES = STATEFUL.init(KEY, X)
 
 
@@ -95,6 +96,7 @@ GOOD: dict[str, Callable[[], object]] = {
     "ToNNX.get_layers": lambda: TO_NNX.get_layers(),
     "ToNNX.release_rngs": lambda: TO_NNX.release_rngs(),
     "cache_info": nw.cache_info,
+    "dump_linen": lambda: nw.dump_linen(nnx.Linear(4, 3, rngs=nnx.Rngs(0))),
     "features": nw.features,
     "clear_usage": nw.clear_usage,
     "current_linen_module": nw.current_linen_module,
@@ -108,6 +110,7 @@ GOOD: dict[str, Callable[[], object]] = {
     "lazy_init": lambda: nw.lazy_init(nw.ToNNX(nn.Dense(3), rngs=nnx.Rngs(0)), X),
     "linen_rngs_dict": lambda: nw.linen_rngs_dict(BOUND),
     "linen_vars_to_nnx_attrs": lambda: nw.linen_vars_to_nnx_attrs(VARIABLES),
+    "load_linen": lambda: nw.load_linen(nnx.Linear(4, 3, rngs=nnx.Rngs(0)), None, LINEAR_VARIABLES),
     "nnx_attrs_to_linen_vars": lambda: nw.nnx_attrs_to_linen_vars({"a": VARIABLE}),
     "record_usage": lambda: nw.record_usage(False),
     "to_linen": lambda: nw.to_linen(nnx.Linear, 4, out_features=3),
@@ -139,6 +142,7 @@ BAD: dict[str, Callable[[], object]] = {
     "lazy_init": lambda: nw.lazy_init(1),
     "lazy_init, fails": lambda: nw.lazy_init(FRESH, X),
     "linen_rngs_dict": lambda: nw.linen_rngs_dict(MODEL),
+    "load_linen": lambda: nw.load_linen(nnx.Linear(4, 9, rngs=nnx.Rngs(0)), None, LINEAR_VARIABLES),
     "linen_vars_to_nnx_attrs": lambda: nw.linen_vars_to_nnx_attrs(
         {"params": {"a": X}, "batch_stats": {"a": X}}
     ),
@@ -245,7 +249,9 @@ def test_failing_calls_leave_nothing_behind(name: str) -> None:
 
 def test_every_public_name_is_called() -> None:
     errors = {name for name in nw.__all__ if name.endswith("Error")}
-    assert set(nw.__all__) - errors <= set(GOOD)
+    on_disk = {name for name in nw.__all__ if name.endswith(("_checkpoint", "_checkpoints"))}
+    assert len(on_disk) == 3  # Orbax and TensorStore keep what they have opened
+    assert set(nw.__all__) - errors - on_disk <= set(GOOD)
 
 
 def test_the_extension_has_no_type_whose_instances_hold_objects() -> None:
