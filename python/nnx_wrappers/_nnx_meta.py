@@ -2,6 +2,7 @@
 
 import typing as tp
 
+import jax
 from flax import nnx
 
 from nnx_wrappers import _core
@@ -62,6 +63,21 @@ class NNXMeta(nnx.bridge.NNXMeta):
           ValueError: if there is no such index, or an axis of another name stands there.
         """
         return _core.nnx_meta_remove_axis(self, index, params)
+
+    def get_partition_spec(self) -> jax.sharding.PartitionSpec | None:
+        """The names of the axes as they are: logical names stay logical.
+
+        `nn.logical_to_mesh_sharding` makes mesh axes of them. Flax's own box answers mesh axes
+        inside `nn.logical_axis_rules`, and the same recipe then replicates everything.
+
+        Returns:
+          The names as a `PartitionSpec`; an empty one for an array without names, None for a
+          value that has no shape.
+
+        Raises:
+          ValueError: if the annotation has no axis names, such as a layout.
+        """
+        return _core.nnx_meta_partition_spec(self)
 
     def to_nnx_variable(self) -> nnx.Variable:
         """The Variable that this box describes.

@@ -166,6 +166,8 @@ void bind_shells(nb::module_& m) {
         nb::arg("params").none(), nb::sig(signatures::kNnxMetaAddAxis));
   m.def("nnx_meta_remove_axis", &nw::bridge::nnx_meta_remove_axis, nb::arg("box"), nb::arg("index"),
         nb::arg("params").none(), nb::sig(signatures::kNnxMetaRemoveAxis));
+  m.def("nnx_meta_partition_spec", &nw::bridge::nnx_meta_partition_spec, nb::arg("box"),
+        nb::sig(signatures::kNnxMetaPartitionSpec));
   m.def("nnx_meta_to_variable", &nw::bridge::nnx_meta_to_variable, nb::arg("box"),
         nb::sig(signatures::kNnxMetaToVariable));
 

@@ -82,6 +82,8 @@ inline constexpr const char* kNnxMetaAddAxis =
     "def nnx_meta_add_axis(box: typing.Any, index: int, params: typing.Any) -> typing.Any";
 inline constexpr const char* kNnxMetaRemoveAxis =
     "def nnx_meta_remove_axis(box: typing.Any, index: int, params: typing.Any) -> typing.Any";
+inline constexpr const char* kNnxMetaPartitionSpec =
+    "def nnx_meta_partition_spec(box: typing.Any) -> jax.sharding.PartitionSpec | None";
 inline constexpr const char* kNnxMetaToVariable =
     "def nnx_meta_to_variable(box: typing.Any) -> flax.nnx.Variable";
 inline constexpr const char* kHashInC = "def hash_in_c(scope_class: type[flax.core.Scope]) -> None";

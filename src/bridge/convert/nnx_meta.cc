@@ -130,6 +130,30 @@ nb::object nnx_meta_remove_axis(nb::handle box, long index, nb::handle params) {
   return changed_box(box, index, params, Change::kRemove);
 }
 
+nb::object nnx_meta_partition_spec(nb::handle box) {
+  const upstream::Names& n = upstream::names();
+  const upstream::Facade& f = upstream::facade();
+  const nb::dict metadata = py::to_dict(py::get(box, n.metadata));
+  nb::object sharding;
+  for (nb::handle key : {f.sharding_key, nb::handle(nb::str("sharding_names")),
+                         nb::handle(nb::str("sharding"))}) {
+    if (!sharding.is_valid() || sharding.is_none()) sharding = py::dict_get(metadata, key);
+  }
+  if (!sharding.is_valid() || sharding.is_none()) {
+    const bool has_shape = py::get_optional(py::get(box, n.value), n.shape).is_valid();
+    return has_shape ? f.partition_spec() : nb::none();
+  }
+  if (py::is_instance(sharding, f.partition_spec)) return sharding;
+  if (nb::isinstance<nb::tuple>(sharding) || nb::isinstance<nb::list>(sharding)) {
+    return f.partition_spec(*nb::tuple(sharding));
+  }
+  const nb::object spec = py::get_optional(sharding, nb::str("spec"));
+  if (spec.is_valid()) return spec;
+  raise_value_error({"NNXMeta.get_partition_spec",
+                     "axis names, a PartitionSpec or a NamedSharding", py::describe(sharding),
+                     "Annotate the Variable with one of them."});
+}
+
 nb::object nnx_meta_to_variable(nb::handle box) {
   const upstream::Names& n = upstream::names();
   return variable_from_metadata(py::get(box, n.var_type), py::get(box, n.value),
