@@ -135,8 +135,8 @@ nb::object nnx_meta_partition_spec(nb::handle box) {
   const upstream::Facade& f = upstream::facade();
   const nb::dict metadata = py::to_dict(py::get(box, n.metadata));
   nb::object sharding;
-  for (nb::handle key : {f.sharding_key, nb::handle(nb::str("sharding_names")),
-                         nb::handle(nb::str("sharding"))}) {
+  for (nb::handle key :
+       {f.sharding_key, nb::handle(nb::str("sharding_names")), nb::handle(nb::str("sharding"))}) {
     if (!sharding.is_valid() || sharding.is_none()) sharding = py::dict_get(metadata, key);
   }
   if (!sharding.is_valid() || sharding.is_none()) {
@@ -149,9 +149,8 @@ nb::object nnx_meta_partition_spec(nb::handle box) {
   }
   const nb::object spec = py::get_optional(sharding, nb::str("spec"));
   if (spec.is_valid()) return spec;
-  raise_value_error({"NNXMeta.get_partition_spec",
-                     "axis names, a PartitionSpec or a NamedSharding", py::describe(sharding),
-                     "Annotate the Variable with one of them."});
+  raise_value_error({"NNXMeta.get_partition_spec", "axis names, a PartitionSpec or a NamedSharding",
+                     py::describe(sharding), "Annotate the Variable with one of them."});
 }
 
 nb::object nnx_meta_to_variable(nb::handle box) {

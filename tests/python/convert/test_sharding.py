@@ -18,6 +18,7 @@ from flax import linen as nn
 from flax import nnx
 
 from support.oracle import assert_same, ours, theirs
+from support.versions import SHARDING
 
 X = jnp.arange(6.0).reshape(2, 3)
 RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
@@ -209,3 +210,40 @@ def test_axis_hooks_run_and_may_change_metadata():
     assert calls == [("add", 0, "n"), ("remove", 0, "n")]
     assert added.metadata["seen"] == 1
     assert box.metadata["seen"] == 0
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["inside rules", "outside"])
+def test_the_usual_recipe_of_logical_axes_shards_boxes_too(inside):
+    rules = (("embed", "in"), ("mlp", "out"))
+    mesh = jax.make_mesh((1, 1), ("in", "out"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    box = ours.NNXMeta(nnx.Param, jnp.ones((2, 3)), {SHARDING: ("embed", "mlp")})
+    linen_box = nn.LogicallyPartitioned(jnp.ones((2, 3)), names=("embed", "mlp"))
+    with nn.logical_axis_rules(rules if inside else ()):
+        specs = nn.get_partition_spec({"nnx": box, "linen": linen_box})
+        shardings = nn.logical_to_mesh_sharding(specs, mesh, rules)
+    assert specs["nnx"] == specs["linen"] == jax.sharding.PartitionSpec("embed", "mlp")
+    assert (
+        shardings["nnx"].spec == shardings["linen"].spec == jax.sharding.PartitionSpec("in", "out")
+    )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({}, jax.sharding.PartitionSpec()),
+        ({SHARDING: None}, jax.sharding.PartitionSpec()),
+        ({SHARDING: ("a", None)}, jax.sharding.PartitionSpec("a", None)),
+        ({SHARDING: jax.sharding.PartitionSpec("a")}, jax.sharding.PartitionSpec("a")),
+    ],
+    ids=["none", "None", "names", "spec"],
+)
+def test_the_partition_spec_of_a_box_is_its_annotation(metadata, expected):
+    box = ours.NNXMeta(nnx.Param, jnp.ones((2, 3)), metadata)
+    assert box.get_partition_spec() == expected
+    assert ours.NNXMeta(nnx.Param, "no array", {}).get_partition_spec() is None
+
+
+def test_an_annotation_without_names_has_no_partition_spec():
+    box = ours.NNXMeta(nnx.Param, jnp.ones((2, 3)), {SHARDING: 3})
+    with pytest.raises(ValueError, match=r"^NNXMeta.get_partition_spec: expected axis names"):
+        box.get_partition_spec()
