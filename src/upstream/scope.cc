@@ -177,6 +177,17 @@ nb::object pushed_natively(nb::handle scope, nb::handle name) {
   return py::instance_with(scope.type(), made);
 }
 
+nb::object scope_with_param(nb::handle scope, nb::handle name, nb::handle value) {
+  const PrivateNames& n = private_names();
+  nb::dict params;
+  params[name] = value;
+  nb::dict variables;
+  variables[n.params] = params;
+  return facade().scope(variables, nb::arg("name") = py::get(scope, n.name),
+                        nb::arg("path") = py::get(scope, n.path),
+                        nb::arg("debug_path") = py::get(scope, n.debug_path));
+}
+
 void hash_in_c(nb::handle scope_class) {
   if (has(Feature::kNativeScopes)) py::set_hash(scope_class, hash_parts);
 }

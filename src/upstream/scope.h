@@ -39,6 +39,9 @@ nb::object pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reu
 nb::object rewound_natively(nb::handle scope);
 nb::object pushed_natively(nb::handle scope, nb::handle name);
 
+// A Scope of Flax at the place of `scope` with nothing in it but this parameter.
+nb::object scope_with_param(nb::handle scope, nb::handle name, nb::handle value);
+
 // The tuple that Scope hashes.
 nb::object hash_parts(nb::handle scope);
 
