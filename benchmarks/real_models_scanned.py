@@ -38,7 +38,7 @@ class Scanned(nn.Module):
         layers = nn.scan(
             nn.remat(Steps) if self.remat else Steps,
             variable_axes={"params": 0},
-            split_rngs={"params": True},
+            split_rngs={"params": True, "dropout": True},
             length=LAYERS,
         )
         return layers(self.make)(x, None)[0]
