@@ -92,8 +92,8 @@ _core.hash_in_c(CheckedScope)
 class ModuleStack(list[tp.Any]):
     """Linen's stack of the modules whose methods run, while a ToNNX runs its module.
 
-    A module that comes onto it in a scope that a lifted transformation made, such as `nn.scan`, gets
-    a `CheckedScope`, as it has outside of transformations. `root` is the outermost scope.
+    A module that comes onto it in a scope that a lifted transformation such as `nn.scan` made gets a
+    `CheckedScope`, as it has outside of transformations. `root` is the outermost scope.
     """
 
     root: core.Scope | None = None
