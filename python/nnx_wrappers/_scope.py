@@ -92,7 +92,7 @@ _core.hash_in_c(CheckedScope)
 class ModuleStack(list[tp.Any]):
     """Linen's stack of the modules whose methods run, while a ToNNX runs its module.
 
-    A module that comes onto it in a scope that a lifted transformation such as `nn.scan` made gets a
+    A module that comes onto it in a scope that a lifted transformation (`nn.scan`) made gets a
     `CheckedScope`, as it has outside of transformations. `root` is the outermost scope.
     """
 
@@ -110,9 +110,7 @@ class ScopedClone:
     root of `stack`, if there is one.
     """
 
-    def __init__(
-        self, module: linen.Module, initializing: bool, stack: ModuleStack | None
-    ) -> None:
+    def __init__(self, module: linen.Module, initializing: bool, stack: ModuleStack | None) -> None:
         self.module = module
         self.initializing = initializing
         self.stack = stack
