@@ -51,8 +51,9 @@ test-cpp: build ## run the C++ tests
 	ctest --test-dir $(BUILD) -j 2 --output-on-failure
 
 SHARE ?= 1/1
-test-python: build ## run the Python tests; SHARE=1/2 for half of the layers' catalogues
-	$(PY) -m pytest -n 2 --dist worksteal --share $(SHARE) tests/python
+TESTS ?= tests/python
+test-python: build ## run the Python tests; SHARE=1/2 for half of the layers' catalogues, TESTS for some
+	$(PY) -m pytest -n 2 --dist worksteal --share $(SHARE) $(TESTS)
 
 test-example: build ## build and run the C++ example against the installed package
 	tools/run_example.sh $(PY) $(BUILD)/example

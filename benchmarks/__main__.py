@@ -4,13 +4,13 @@ import argparse
 import pathlib
 import sys
 
-from benchmarks import contenders, counts, measure, processes, report, scaling
+from benchmarks import contenders, counts, measure, plots, processes, real_models, report, scaling
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 RATIO = "{:.3g} ms"
 
 
-def timed_rows(seconds: float, only: str) -> list[report.Result]:
+def timed_rows(seconds: float, only: str) -> list[plots.Result]:
     rows = []
     for row in contenders.ROWS:
         if only not in row.name:
@@ -27,7 +27,7 @@ def timed_rows(seconds: float, only: str) -> list[report.Result]:
     return rows
 
 
-def guard_rows(seconds: float) -> list[report.Result]:
+def guard_rows(seconds: float) -> list[plots.Result]:
     """What comparing 1,000 attributes adds to an apply, in microseconds."""
     rows = []
     for changes, what in ((False, "nothing was set"), (True, "one was set anew")):
@@ -41,7 +41,7 @@ def guard_rows(seconds: float) -> list[report.Result]:
     return rows
 
 
-def process_rows(mebibytes: int, times: int) -> list[report.Result]:
+def process_rows(mebibytes: int, times: int) -> list[plots.Result]:
     peak = processes.peak_memory(mebibytes)
     import_ms = processes.import_seconds(times) * 1e3
     return [
@@ -74,6 +74,7 @@ def main() -> None:
         return
     seconds = 0.0 if options.short else options.seconds
     rows = timed_rows(seconds, options.only)
+    real = real_models.real_rows(seconds, options.only)
     if options.only:
         return
     rows += guard_rows(seconds)
@@ -82,6 +83,7 @@ def main() -> None:
     results = {
         "machine": report.machine(),
         "rows": rows,
+        "real_models": real,
         "counts": counts.count(),
         "scaling": scaling.scaling(seconds / 4, sizes),
     }

@@ -1,6 +1,7 @@
 """Timing: contenders take turns in one process, and the best time of each counts."""
 
 import gc
+import statistics
 import time
 import typing as tp
 
@@ -20,24 +21,55 @@ def best_times(contenders: tp.Mapping[str, Contender], seconds: float) -> dict[s
       seconds: how long to go on; 0 for a single round, the first one, which shows that
         everything runs and is no time to compare.
     """
+    rounds = measured_rounds(contenders, seconds)
+    return {name: min(times[name] for times in rounds) for name in contenders}
+
+
+def paired_ratios(
+    contenders: tp.Mapping[str, Contender], seconds: float, prepare: Contender | None = None
+) -> tuple[float, dict[str, float]]:
+    """The shortest time of the contender `native`, and each one's time as a multiple of the
+    time that `native` took in the same round: the median of all rounds. A machine that is slower
+    for a while is slower for both.
+
+    Args:
+      contenders: what to run, by name.
+      seconds: as for `best_times`.
+      prepare: what runs before each contender, while the clock stands still.
+    """
+    rounds = measured_rounds(contenders, seconds, prepare)
+    ratios = {
+        name: statistics.median(times[name] / times["native"] for times in rounds)
+        for name in contenders
+    }
+    return min(times["native"] for times in rounds), ratios
+
+
+def measured_rounds(
+    contenders: tp.Mapping[str, Contender], seconds: float, prepare: Contender | None = None
+) -> list[dict[str, float]]:
+    """The times of all contenders, round by round."""
     names = list(contenders)
     if seconds:
         for contender in contenders.values():
             contender()
-    best = dict.fromkeys(names, float("inf"))
-    rounds, least = 0, 10 if seconds else 1
+    rounds: list[dict[str, float]] = []
+    least = 10 if seconds else 1
     end = time.perf_counter() + seconds
-    while rounds < least or time.perf_counter() < end:
+    while len(rounds) < least or time.perf_counter() < end:
+        times = {}
         gc.collect()
         gc.disable()
         try:
             for index in range(len(names)):
-                name = names[(rounds + index) % len(names)]
+                name = names[(len(rounds) + index) % len(names)]
                 contender = contenders[name]
+                if prepare is not None:
+                    prepare()
                 start = time.perf_counter()
                 contender()
-                best[name] = min(best[name], time.perf_counter() - start)
+                times[name] = time.perf_counter() - start
         finally:
             gc.enable()
-        rounds += 1
-    return best
+        rounds.append(times)
+    return rounds

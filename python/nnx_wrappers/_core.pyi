@@ -325,8 +325,8 @@ def features() -> dict[str, str | None]:
 
       >>> import nnx_wrappers
       >>> sorted(nnx_wrappers.features())  # doctest: +NORMALIZE_WHITESPACE
-      ['fast_variables', 'fast_walk', 'guards', 'lazy_keys', 'native_scopes', 'plans', 'qwix',
-       'shape_checks']
+      ['fast_variables', 'fast_walk', 'guards', 'lazy_keys', 'lifted_scopes', 'native_scopes', 'plans',
+       'qwix', 'shape_checks']
     """
 
 def clear_caches() -> None:
@@ -505,6 +505,8 @@ def nnx_meta_partition_spec(box: Any) -> jax.sharding.PartitionSpec | None: ...
 def nnx_meta_to_variable(box: Any) -> flax.nnx.Variable: ...
 
 def checked_param(scope: flax.core.Scope, name: str, init_fn: Any, init_args: tuple[Any, ...], unbox: bool, init_kwargs: dict[str, Any]) -> Any: ...
+
+def adopt_scope_of(module: flax.linen.Module | None, root: flax.core.Scope | None) -> None: ...
 
 def hash_in_c(scope_class: type[flax.core.Scope]) -> None: ...
 

@@ -68,7 +68,8 @@ class NNXMeta(nnx.bridge.NNXMeta):
         """The names of the axes as they are: logical names stay logical.
 
         `nn.logical_to_mesh_sharding` makes mesh axes of them. Flax's own box answers mesh axes
-        inside `nn.logical_axis_rules`, and the same recipe then replicates everything.
+        inside `nn.logical_axis_rules`, and the same recipe then replicates everything. Outside of
+        such rules a box with `sharding_rules` of its own answers the mesh axes that these give.
 
         Returns:
           The names as a `PartitionSpec`; an empty one for an array without names, None for a

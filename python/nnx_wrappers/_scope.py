@@ -89,18 +89,36 @@ class CheckedScope(core.Scope):
 _core.hash_in_c(CheckedScope)
 
 
+class ModuleStack(list[tp.Any]):
+    """Linen's stack of the modules whose methods run, while a ToNNX runs its module.
+
+    A module that comes onto it in a scope that a lifted transformation (`nn.scan`) made gets a
+    `CheckedScope`, as it has outside of transformations. `root` is the outermost scope.
+    """
+
+    root: core.Scope | None = None
+
+    def append(self, module: linen.Module | None) -> None:
+        _core.adopt_scope_of(module, self.root)
+        super().append(module)
+
+
 class ScopedClone:
     """Stands for a Linen module in `linen.apply`, which clones it into a scope that it makes.
 
-    `clone` turns the scope into a `CheckedScope` and clones the module into it.
+    `clone` turns the scope into a `CheckedScope` and clones the module into it. The scope is the
+    root of `stack`, if there is one.
     """
 
-    def __init__(self, module: linen.Module, initializing: bool) -> None:
+    def __init__(self, module: linen.Module, initializing: bool, stack: ModuleStack | None) -> None:
         self.module = module
         self.initializing = initializing
+        self.stack = stack
 
     def clone(self, *, parent: core.Scope, **kwargs: tp.Any) -> linen.Module:
         parent.__class__ = CheckedScope
+        if self.stack is not None:
+            self.stack.root = parent
         if self.initializing:
             parent.flags = parent.flags.copy({"initializing": True})
         deep = _core.to_linen_deep_clone(self.module, kwargs.pop("_deep_clone", False), kwargs)

@@ -19,6 +19,7 @@
 #include "py/python_class.h"
 #include "py/supported.h"
 #include "upstream/dialect/wrapper.h"
+#include "upstream/module_stack.h"
 #include "upstream/scope.h"
 
 namespace nb = nanobind;
@@ -175,6 +176,8 @@ void bind_shells(nb::module_& m) {
         nb::arg("init_fn"), nb::arg("init_args"), nb::arg("unbox"), nb::arg("init_kwargs"),
         nb::sig(signatures::kCheckedParam));
 
+  m.def("adopt_scope_of", &nw::upstream::adopt_scope_of, nb::arg("module").none(),
+        nb::arg("root").none(), nb::sig(signatures::kAdoptScopeOf));
   m.def("hash_in_c", &nw::upstream::hash_in_c, nb::arg("scope_class"),
         nb::sig(signatures::kHashInC));
   m.def("scope_rewound", &nw::upstream::rewound, nb::arg("scope"), nb::arg("rewind_rngs"),

@@ -86,6 +86,8 @@ inline constexpr const char* kNnxMetaPartitionSpec =
     "def nnx_meta_partition_spec(box: typing.Any) -> jax.sharding.PartitionSpec | None";
 inline constexpr const char* kNnxMetaToVariable =
     "def nnx_meta_to_variable(box: typing.Any) -> flax.nnx.Variable";
+inline constexpr const char* kAdoptScopeOf =
+    "def adopt_scope_of(module: flax.linen.Module | None, root: flax.core.Scope | None) -> None";
 inline constexpr const char* kHashInC = "def hash_in_c(scope_class: type[flax.core.Scope]) -> None";
 inline constexpr const char* kScopeRewound =
     "def scope_rewound(scope: flax.core.Scope, rewind_rngs: bool) -> flax.core.Scope";

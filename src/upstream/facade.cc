@@ -170,6 +170,7 @@ Facade load() {
   f.current_trace = look_up("flax.core.tracers:current_trace");
   f.child_rng_token = look_for({"flax.core.scope:child_rng_token"});
   f.lazy_rng = look_for({"flax.core.scope:LazyRng"});
+  f.lift_pack = look_for({"flax.core.lift:pack"});
   f.linen_context = look_up("flax.linen.module:_context");
   f.axis_metadata = look_up("flax.core.meta:AxisMetadata");
   f.partitioned = look_up("flax.core.meta:Partitioned");

@@ -62,6 +62,7 @@ struct Facade {
   nb::handle current_trace;     // flax.core.tracers.current_trace
   nb::handle child_rng_token;   // marks the counters of a child scope
   nb::handle lazy_rng;          // class flax.core.scope.LazyRng
+  nb::handle lift_pack;         // flax.core.lift.pack, which lifted transformations are made with
   nb::handle linen_context;     // the dynamic context of linen.module
   nb::handle axis_metadata;
   nb::handle partitioned;

@@ -35,6 +35,7 @@ const std::array<Definition, kFeatures>& definitions() {
       {"fast_variables", probe_fast_variables, {}},
       {"fast_walk", probe_fast_walk, {}},
       {"native_scopes", probe_native_scopes, {}},
+      {"lifted_scopes", probe_lifted_scopes, {}},
       {"lazy_keys", probe_lazy_keys, {}},
       {"guards", probe_guards, {}},
       {"shape_checks", nullptr, {Feature::kGuards}},

@@ -18,13 +18,14 @@ enum class Feature {
   kFastVariables,  // Variables made and read past their constructors and methods
   kFastWalk,       // the attributes of an nnx.Pytree read without Flax's flatten
   kNativeScopes,   // child scopes of a ToNNX made without Flax's methods
+  kLiftedScopes,   // the scopes that lifted transformations make are those of a ToNNX too
   kLazyKeys,       // the keys of a ToNNX call drawn when Linen asks for them
   kGuards,         // what code reads while it runs, recorded and compared
   kShapeChecks,    // Linen's shape check of parameters remembered; needs kGuards
   kPlans,          // constructors remembered; needs kGuards, kFastVariables and kFastWalk
   kQwix            // submodules of an NNX module have paths while Qwix intercepts
 };
-inline constexpr size_t kFeatures = 8;
+inline constexpr size_t kFeatures = 9;
 
 struct FeatureState {
   const char* name;

@@ -9,6 +9,7 @@
 #include "upstream/dialect/dialect.h"
 #include "upstream/facade.h"
 #include "upstream/instance.h"
+#include "upstream/module_stack.h"
 #include "upstream/node.h"
 #include "upstream/private_names.h"
 #include "upstream/pytree_state.h"
@@ -145,6 +146,28 @@ std::string probe_native_scopes() {
   std::string text = found("a child scope", compare(theirs, ours));
   if (!text.empty()) return text;
   return found("a rewound scope", compare(left.attr("rewound")(false), rewound_natively(right)));
+}
+
+std::string probe_lifted_scopes() {
+  const Facade& f = facade();
+  if (!f.lift_pack.is_valid() || !f.child_rng_token.is_valid()) {
+    return "flax.core.lift.pack or flax.core.scope.child_rng_token is missing";
+  }
+  if (PyList_CheckExact(py::get(f.linen_context, names().module_stack).ptr()) == 0) {
+    return "Linen of this version keeps the modules that run elsewhere";
+  }
+  const nb::object root =
+      f.scope(nb::dict(), nb::arg("rngs") = nb::dict(), nb::arg("name") = nb::none());
+  nb::object inner;
+  const nb::object transformed = nb::cpp_function(
+      [&](nb::handle scope_fn, nb::handle repack, nb::handle variables, nb::handle rngs) {
+        inner = scope_fn(variables, rngs);
+        return nb::make_tuple(nb::none(), repack(inner));
+      });
+  const nb::tuple all = nb::make_tuple(true);
+  f.lift_pack(f.partial(transformed), all, all, all)(root.attr("push")("child"));
+  const bool is_known = inner.type().is(f.scope) && counts_below(inner, root);
+  return is_known ? "" : "lifted transformations of this version make their scopes in another way";
 }
 
 // NOLINTNEXTLINE(modernize-use-string-view): a probe as the others

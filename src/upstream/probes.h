@@ -10,6 +10,7 @@ namespace nnx_wrappers::upstream {
 std::string probe_fast_variables();
 std::string probe_fast_walk();
 std::string probe_native_scopes();
+std::string probe_lifted_scopes();
 std::string probe_lazy_keys();
 std::string probe_guards();
 std::string probe_plans();

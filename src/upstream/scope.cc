@@ -159,19 +159,20 @@ nb::object rewound_natively(nb::handle scope) {
 nb::object pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reuse) {
   // In its own trace, so that the child is of the trace that the scope is of.
   const bool is_usual =
-      PyUnicode_CheckExact(name.ptr()) != 0 && !reuse && has(Feature::kNativeScopes) &&
+      PyUnicode_CheckExact(name.ptr()) != 0 && has(Feature::kNativeScopes) &&
       is_valid_with_streams(scope) &&
       py::equal(facade().current_trace(),
                 nb::object(py::instance_dict(scope)[private_names().trace_level]));
-  return is_usual ? pushed_natively(scope, name)
+  return is_usual ? pushed_natively(scope, name, reuse)
                   : call_flax_method(scope, "push", nb::make_tuple(name, prefix, reuse));
 }
 
-nb::object pushed_natively(nb::handle scope, nb::handle name) {
+nb::object pushed_natively(nb::handle scope, nb::handle name, bool reuse) {
   const PrivateNames& n = private_names();
   const Facade& f = facade();
   const nb::dict attributes = py::instance_dict(scope);
-  reserve(scope, name, nb::none());
+  const bool is_there = reuse && py::contains(nb::object(attributes[n.reservations]), name);
+  if (!is_there) reserve(scope, name, nb::none());
   const nb::object step = nb::make_tuple(name);
   nb::dict rngs;
   for (const auto& [stream, rng] : py::dict_items(attributes[n.rngs])) {
@@ -194,6 +195,17 @@ nb::object pushed_natively(nb::handle scope, nb::handle name) {
   made[n.reservations] = no_reservations();
   made[n.invalid] = false;
   return py::instance_with(scope.type(), made);
+}
+
+nb::object scope_with_param(nb::handle scope, nb::handle name, nb::handle value) {
+  const PrivateNames& n = private_names();
+  nb::dict params;
+  params[name] = value;
+  nb::dict variables;
+  variables[n.params] = params;
+  return facade().scope(variables, nb::arg("name") = py::get(scope, n.name),
+                        nb::arg("path") = py::get(scope, n.path),
+                        nb::arg("debug_path") = py::get(scope, n.debug_path));
 }
 
 void hash_in_c(nb::handle scope_class) {

@@ -40,7 +40,10 @@ nb::object pushed(nb::handle scope, nb::handle name, nb::handle prefix, bool reu
 // The same for the usual case, made without Flax's methods: a scope that is valid, in its own
 // trace, a name, and streams that go on.
 nb::object rewound_natively(nb::handle scope);
-nb::object pushed_natively(nb::handle scope, nb::handle name);
+nb::object pushed_natively(nb::handle scope, nb::handle name, bool reuse = false);
+
+// A Scope of Flax at the place of `scope` with nothing in it but this parameter.
+nb::object scope_with_param(nb::handle scope, nb::handle name, nb::handle value);
 
 // The tuple that Scope hashes.
 nb::object hash_parts(nb::handle scope);

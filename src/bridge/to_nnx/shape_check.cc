@@ -1,5 +1,6 @@
 #include "bridge/to_nnx/shape_check.h"
 
+#include <optional>
 #include <string>
 
 #include "bridge/rng/lazy_keys.h"
@@ -15,6 +16,7 @@
 #include "upstream/facade.h"
 #include "upstream/feature_set.h"
 #include "upstream/linen.h"
+#include "upstream/module_stack.h"
 #include "upstream/names.h"
 #include "upstream/qwix.h"
 #include "upstream/scope.h"
@@ -63,18 +65,28 @@ nb::object check_key(const ParamCall& call, nb::handle value) {
   return nb::make_tuple(function, args, kwargs, shapes, graph::trace_context_key());
 }
 
-nb::object param_by_flax(const ParamCall& call) {
+nb::object param_by_flax(nb::handle scope, const ParamCall& call, bool unbox) {
   nb::list positional;
-  for (nb::handle arg : {call.scope, call.name, call.init_fn}) positional.append(arg);
+  for (nb::handle arg : {scope, call.name, call.init_fn}) positional.append(arg);
   for (nb::handle arg : call.init_args) positional.append(arg);
   nb::dict keywords = py::copy_dict(call.init_kwargs);
-  keywords[upstream::names().unbox] = call.unbox;
+  keywords[upstream::names().unbox] = unbox;
   return py::call(py::get(upstream::facade().scope, upstream::names().param), nb::tuple(positional),
                   keywords);
 }
 
-// Runs Flax's check, and remembers that it has passed.
-nb::object check_and_remember(const ParamCall& call, nb::handle key) {
+nb::object param_by_flax(const ParamCall& call) {
+  return param_by_flax(call.scope, call, call.unbox);
+}
+
+// Runs Flax's check of a parameter that has been taken out of its box. Taken out a second time, it
+// would be constrained to its sharding by a second equation.
+void check_by_flax(const ParamCall& call, nb::handle value) {
+  param_by_flax(upstream::scope_with_param(call.scope, call.name, value), call, false);
+}
+
+// The same, and remembers that it has passed.
+void check_and_remember(const ParamCall& call, nb::handle value, nb::handle key) {
   graph::GuardRecorder recorder;
   for (const nb::handle given :
        {call.init_fn, nb::handle(call.init_args), nb::handle(call.init_kwargs)}) {
@@ -83,9 +95,8 @@ nb::object check_and_remember(const ParamCall& call, nb::handle key) {
     }
   }
   recorder.start();
-  nb::object value = param_by_flax(call);
+  check_by_flax(call, value);
   ShapeCheckCache::get().add(key, recorder.finish());
-  return value;
 }
 
 // The method that linen.Module.apply would run, as a function of the module. An invalid object for
@@ -114,6 +125,7 @@ nb::object checked_param(nb::handle scope, nb::handle name, nb::handle init_fn,
   nb::object value = upstream::scope_variable(scope, n.params, name);
   // Qwix counts the operations of initializers too, so while it intercepts each of them has to run.
   if (!value.is_valid() || upstream::qwix_interceptors().is_valid()) return param_by_flax(call);
+  upstream::reserve(scope, name, n.params);
   if (unbox && !upstream::is_jax_array(value)) {
     value = upstream::facade().unbox(value);
   }
@@ -122,9 +134,8 @@ nb::object checked_param(nb::handle scope, nb::handle name, nb::handle init_fn,
   // During a recording the initializer has to run, since the recording depends on what it reads.
   const bool may_be_cached = key.is_valid() && !py::CallRecorder::is_recording();
   const Status status = may_be_cached ? ShapeCheckCache::get().find(key) : Status::kNotCacheable;
-  if (status == Status::kNotCacheable) return param_by_flax(call);
-  if (status == Status::kUnknown) return check_and_remember(call, key);
-  upstream::reserve(scope, name, n.params);
+  if (status == Status::kNotCacheable) check_by_flax(call, value);
+  if (status == Status::kUnknown) check_and_remember(call, value, key);
   return value;
 }
 
@@ -159,8 +170,14 @@ nb::object apply_linen(nb::handle linen_module, const LinenCall& call, const nb:
   }
   // linen.apply clones the module into a scope that it makes. `clone` changes the class of the
   // scope, before there is a child scope.
-  const nb::object cloner =
-      py::python_class("ScopedClone", "nnx_wrappers._scope")(linen_module, call.initializing);
+  nb::object stack = nb::none();
+  std::optional<upstream::ModuleStack> replaced;
+  if (upstream::has(upstream::Feature::kLiftedScopes)) {
+    stack = py::python_class("ModuleStack", "nnx_wrappers._scope")();
+    replaced.emplace(nb::borrow<nb::list>(stack));
+  }
+  const nb::object cloner = py::python_class("ScopedClone", "nnx_wrappers._scope")(
+      linen_module, call.initializing, stack);
   const nb::object run = f.linen_apply(function, cloner, nb::arg("mutable") = call.mutable_,
                                        nb::arg("capture_intermediates") = capture);
   return py::call(run, positional, given);

@@ -27,7 +27,7 @@ bool has_open_value() {
   return py::dict_get(py::instance_dict(variable(0)), name).is_valid();
 }
 
-Dialect load() {
+Dialect load_dialect() {
   Dialect result;
   result.variable_state = look_for_class({"flax.nnx.variablelib:VariableState"});
   result.graph_def = class_of_nothing();
@@ -52,7 +52,7 @@ Dialect load() {
 
 const Dialect& dialect() {
   static constinit py::Once<const Dialect> dialect;
-  return dialect.get(load);
+  return dialect.get(load_dialect);
 }
 
 }  // namespace nnx_wrappers::upstream

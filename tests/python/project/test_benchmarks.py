@@ -6,8 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from benchmarks import measure
+from flax import nnx
 
+import nnx_wrappers
 from support import ROOT
 
 pytestmark = pytest.mark.shared()
@@ -25,7 +30,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict:
     )
     line = f"python{sys.version_info.major}{sys.version_info.minor}"
     assert {path.name for path in folder.iterdir()} == {
-        f"{line}.{ending}" for ending in ("json", "png")
+        f"{line}{ending}" for ending in (".json", ".png", "_real_models.png")
     }
     return json.loads((folder / f"{line}.json").read_text(encoding="utf-8"))
 
@@ -50,6 +55,35 @@ def test_every_row_of_the_table_runs(results: dict) -> None:
         assert row["ours"] > 0
         assert row["goal"] > 0
         assert not row["is_ratio"] or (row["native"] > 0 and row["upstream"] > 0)
+
+
+def test_every_row_of_the_real_models_runs(results: dict) -> None:
+    rows = results["real_models"]
+    names = [(row["name"], row["state"]) for row in rows]
+    assert len(names) == len(set(names))
+    assert {state for _, state in names} == {"cold", "warm"}
+    for row in rows:
+        assert min(row["native"], row["upstream"], row["ours"]) > 0
+        assert row["goal"] is None or row["goal"] > 0
+        assert row["floor"] is None or row["floor"] > 0
+
+
+def test_a_cold_row_remembers_nothing() -> None:
+    kept = nnx_wrappers.ToLinen(nnx.Linear, args=(2, 3))
+    variables = kept.init({"params": jax.random.key(0)}, jnp.ones((1, 2)))
+    plans = []
+
+    def contender() -> None:
+        plans.append(nnx_wrappers.cache_info()["plans"]["size"])
+        kept.apply(variables, jnp.ones((1, 2)))
+
+    both = {"native": contender, "ours": contender}
+    measure.paired_ratios(both, 0, nnx_wrappers.clear_caches)
+    assert plans == [0, 0]
+    nnx_wrappers.clear_caches()
+    plans.clear()
+    measure.paired_ratios(both, 0)
+    assert plans == [0, 1]
 
 
 def test_no_equation_is_added(results: dict) -> None:

@@ -22,6 +22,7 @@ NAMES = [
     "fast_variables",
     "fast_walk",
     "native_scopes",
+    "lifted_scopes",
     "lazy_keys",
     "guards",
     "shape_checks",

@@ -183,3 +183,22 @@ def test_the_check_in_a_shared_scope_is_remembered_too():
         results.append(([model(X), model(X)], nnx.to_pure_dict(nnx.state(model))))
     assert_same(results[0], results[1])
     assert checks()["hits"] > 0
+
+
+@pytest.mark.parametrize("lift", [lambda target: target, nn.remat], ids=["plain", "remat"])
+def test_each_trace_constrains_a_boxed_parameter_to_its_sharding_once(lift):
+    mesh = jax.make_mesh((1,), ("a",), axis_types=(jax.sharding.AxisType.Auto,))
+    kernel = nn.with_partitioning(nn.initializers.ones, ("a", None), mesh=mesh)
+
+    class Outer(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return lift(nn.Dense)(3, kernel_init=kernel)(x)
+
+    variables = Outer().init(jax.random.key(0), X)
+    constraints = str(jax.make_jaxpr(Outer().apply)(variables, X)).count("sharding_constraint")
+    assert constraints > 0
+    graphdef, state = nnx.split(ours.ToNNX(Outer(), rngs=nnx.Rngs(0)).lazy_init(X))
+    for _ in range(3):
+        program = str(jax.make_jaxpr(lambda s, x: nnx.merge(graphdef, s)(x))(state, X))
+        assert program.count("sharding_constraint") == constraints
