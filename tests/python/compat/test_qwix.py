@@ -24,6 +24,7 @@ from support.quantizing import INT8, KEY, X, paths, ptq, qt, qwix
 FP8 = {"weight_qtype": jnp.float8_e4m3fn, "act_qtype": jnp.float8_e4m3fn}
 
 pytestmark = [
+    pytest.mark.feature("qwix"),
     pytest.mark.filterwarnings("ignore:'VariableState' was removed"),  # Qwix's own
     pytest.mark.usefixtures("fresh_caches", "fresh_jax"),
 ]

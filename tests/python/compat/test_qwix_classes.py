@@ -11,6 +11,7 @@ from support.oracle import ours
 from support.quantizing import INT8, KEY, X, paths, qt, qwix
 
 pytestmark = [
+    pytest.mark.feature("qwix"),
     pytest.mark.filterwarnings("ignore:'VariableState' was removed"),  # Qwix's own
     pytest.mark.usefixtures("fresh_caches", "fresh_jax"),
 ]

@@ -74,6 +74,7 @@ def test_a_script_runs_as_python_runs_it_and_on_this_library(folder: Path) -> No
     assert "what the bridge did" not in result.stderr  # --report was for the script
 
 
+@pytest.mark.feature("plans")
 def test_a_module_with_a_report_and_an_exit_code(folder: Path) -> None:
     options = ("--report", "--report-file", "report.json")
     result = run(folder, "run", *options, "-m", "scripts.program", "exit")
@@ -174,6 +175,7 @@ for _ in range(2):
 """
 
 
+@pytest.mark.feature("plans")
 def test_the_report_adds_up_and_says_why_calls_were_not_planned(folder: Path) -> None:
     (folder / "reported.py").write_text(REPORTED)
     result = run(folder, "run", "--report", "--report-file", "report.json", "reported.py")

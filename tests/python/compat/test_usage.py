@@ -114,6 +114,7 @@ def test_a_row_has_these_columns() -> None:
     assert row(LINEAR)["seconds"] > 0
 
 
+@pytest.mark.feature("plans")
 def test_to_linen_counts_inits_calls_and_plans() -> None:
     model = nnx_wrappers.to_linen(nnx.Linear, 3, 4)
     variables = model.init(KEY, X)
@@ -141,6 +142,7 @@ def test_to_nnx_counts_the_linen_class() -> None:
     assert counts(DENSE, "ToNNX") == {"inits": 1, "calls": 2}
 
 
+@pytest.mark.feature("plans")
 def test_failing_calls_are_counted() -> None:
     model = nnx_wrappers.ToLinen(Failing)
     variables = model.init(KEY, X)
@@ -165,6 +167,7 @@ def test_to_nnx_calls_that_fail_before_linen_runs_are_counted() -> None:
     assert counts(DENSE, "ToNNX") == {"inits": 2, "calls": 1}
 
 
+@pytest.mark.feature("plans")
 def test_a_failing_inner_call_leaves_the_clocks_right() -> None:
     class Outer(nnx.Module):
         def __init__(self, rngs: nnx.Rngs) -> None:
@@ -267,6 +270,7 @@ def test_usage_is_a_copy() -> None:
     assert counts(LINEAR) == {"inits": 1}
 
 
+@pytest.mark.feature("plans")
 def test_two_threads_add_up_and_do_not_stop_each_others_clocks() -> None:
     model = nnx_wrappers.ToLinen(Leaf)
     variables = model.init(KEY, X)
@@ -301,6 +305,7 @@ def test_plans_switched_off_is_a_reason() -> None:
     assert counts(LINEAR) == {"inits": 1, "calls": 1, "not_planned": expected}
 
 
+@pytest.mark.feature("plans")
 def test_array_arguments_give_the_reason_of_cache_info() -> None:
     class Keeps(nnx.Module):
         def __init__(self, value: Any, rngs: nnx.Rngs) -> None:
@@ -319,6 +324,7 @@ def test_array_arguments_give_the_reason_of_cache_info() -> None:
     assert list(noted.values()) == [2]
 
 
+@pytest.mark.feature("plans")
 def test_a_plan_that_lacks_values_is_no_hit() -> None:
     model = nnx_wrappers.to_linen(nnx.BatchNorm, 3, use_running_average=True)
     variables = model.init(KEY, X)

@@ -80,6 +80,7 @@ def test_a_variable_that_lives_for_a_moment_is_not_taken_for_another_at_its_addr
             assert ours.ToLinen(Many).apply({}) == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.feature("plans")
 def test_the_function_that_was_traced_cannot_be_run_again():
     def bound() -> dict[int, tp.Any]:
         kind = type(ours.cache_info)  # of every function of the extension

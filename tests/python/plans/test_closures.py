@@ -74,6 +74,7 @@ def test_closures_give_the_same_bits_at_every_call(module: type[nnx.Module]) -> 
             np.testing.assert_array_equal(apply(variables, X), oracle(variables, X))
 
 
+@pytest.mark.feature("plans")
 def test_a_closure_over_the_module_is_planned_and_sees_its_own_instance() -> None:
     seen = []
 
@@ -95,6 +96,7 @@ def test_a_closure_over_the_module_is_planned_and_sees_its_own_instance() -> Non
     assert seen[1][3] is not seen[2][3]  # a numpy array may be written to
 
 
+@pytest.mark.feature("plans")
 def test_a_closure_that_assigns_to_its_variables_is_not_planned() -> None:
     model = nnx_wrappers.to_linen(Counter)
     model.apply(model.init(jax.random.key(0), X), X)
@@ -167,6 +169,7 @@ def by_scan_of_a_reference(rngs: nnx.Rngs) -> Attention:
     return nnx.merge(graphdef, state)
 
 
+@pytest.mark.feature("plans")
 @pytest.mark.parametrize("make_layers", [by_vmap, by_scan])
 def test_a_closure_over_leaked_tracers_is_planned(make_layers) -> None:
     held = []
@@ -256,6 +259,7 @@ def apply_named(nnx_class: type[nnx.Module], name: str) -> jax.Array:
     return model.apply(model.init(jax.random.key(0), X), X)
 
 
+@pytest.mark.feature("plans")
 def test_layers_with_an_augment_function_have_plans_of_their_own() -> None:
     short, long = apply_named(Renamed, "a"), apply_named(Renamed, "abc")
     np.testing.assert_allclose(long - short, 2.0, rtol=1e-5)

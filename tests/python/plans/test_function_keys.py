@@ -75,6 +75,7 @@ def test_attributes_that_are_set_later_are_seen():
         assert value_of(ours.ToLinen(Model, args=(function,))) == (scale or 1.0)
 
 
+@pytest.mark.feature("plans")
 @pytest.mark.parametrize("method", [{"n": 2}.copy, [1, 2].copy], ids=["dict", "list"])
 def test_a_builtin_that_is_bound_to_an_object_is_not_planned(method):
     table = {"n": 2.0}
@@ -120,6 +121,7 @@ def call_each_other(steps):
     return even
 
 
+@pytest.mark.feature("plans")
 @pytest.mark.parametrize("make", [calls_itself, call_each_other])
 def test_functions_that_call_themselves_are_planned(make):
     class Model(nnx.Module):

@@ -22,7 +22,7 @@ from support.planning import COUNTS, LOG, plans, reasons
 X = jnp.arange(6.0).reshape(2, 3)
 KEY = jax.random.key(0)
 
-pytestmark = pytest.mark.usefixtures("fresh_caches")
+pytestmark = [pytest.mark.feature("plans"), pytest.mark.usefixtures("fresh_caches")]
 
 
 class Config:

@@ -172,6 +172,7 @@ class Wide(nnx.Module):
         return self.w[...]
 
 
+@pytest.mark.feature("plans")
 def test_x64_has_plans_of_its_own():
     model = ours.ToLinen(Wide)
     assert dtype_of(model) == "float32"
@@ -189,6 +190,7 @@ class Draws(nnx.Module):
         return self.w[...]
 
 
+@pytest.mark.feature("plans")
 def test_prng_implementations_have_plans_of_their_own():
     model, reference = ours.ToLinen(Draws), theirs.ToLinen(Draws)
     for name in ("threefry2x32", "rbg", "threefry2x32"):
@@ -212,6 +214,7 @@ def test_meshes_have_plans_of_their_own():
     assert model.apply({}) == outside
 
 
+@pytest.mark.feature("plans")
 def test_keys_of_another_kind_have_plans_of_their_own():
     model, reference = ours.ToLinen(Draws), theirs.ToLinen(Draws)
     kinds = [jax.random.key(0), jax.random.PRNGKey(0), jax.random.key(0, impl="rbg")]

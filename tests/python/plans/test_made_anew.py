@@ -301,6 +301,7 @@ PLANNED = {
 }
 
 
+@pytest.mark.feature("plans")
 @pytest.mark.parametrize("function", PLANNED.values(), ids=PLANNED)
 def test_functions_that_hold_nothing_of_a_call_are_planned(function):
     for maker in (lambda module, w: function, None):

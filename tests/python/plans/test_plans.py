@@ -22,6 +22,7 @@ DROP = {"dropout": jax.random.key(5)}
 
 # Many models here are called without variables, to see what their constructor makes.
 pytestmark = [
+    pytest.mark.feature("plans"),
     pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters"),
     pytest.mark.usefixtures("fresh_caches"),
 ]

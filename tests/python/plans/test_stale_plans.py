@@ -12,7 +12,7 @@ from support.planning import plans, reasons, without_plans
 X = jnp.arange(6.0).reshape(2, 3)
 KEY = jax.random.key(0)
 
-pytestmark = pytest.mark.usefixtures("fresh_caches")
+pytestmark = [pytest.mark.feature("plans"), pytest.mark.usefixtures("fresh_caches")]
 
 
 def answers(change: changes.Change, bridge: object) -> tuple[list[bytes], int]:

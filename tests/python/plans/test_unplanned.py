@@ -15,6 +15,7 @@ RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
 
 # Models here are called without variables, to see what their constructor makes.
 pytestmark = [
+    pytest.mark.feature("plans"),
     pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters"),
     pytest.mark.usefixtures("fresh_caches"),
 ]

@@ -143,6 +143,7 @@ def test_the_interpreters_limit_may_be_lifted():
     assert_all_are_too_deep(0, ["attributes", "variables", "attribute"], lifted)
 
 
+@pytest.mark.feature("plans")
 def test_a_plan_may_be_used_on_a_smaller_stack_than_it_was_made_on():
     program = """
         import sys, threading

@@ -65,6 +65,7 @@ IMPORTS = """
 """
 
 
+@pytest.mark.feature("plans")
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_a_program_prints_nothing_when_it_ends(program: str) -> None:
     code = textwrap.dedent(IMPORTS) + textwrap.dedent(program)

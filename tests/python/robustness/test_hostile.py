@@ -40,6 +40,7 @@ def raises(error):
     return function
 
 
+@pytest.mark.feature("plans")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit, ValueError, RecursionError])
 @pytest.mark.parametrize("method", ["on_hash", "on_equal"])
 def test_no_argument_is_hashed_or_compared_by_code_of_its_own(error, method, fresh_caches):

@@ -31,6 +31,7 @@ class Rooted(collections.abc.Mapping):
     __eq__ = object.__eq__
 
 
+@pytest.mark.feature("plans")
 def test_a_mapping_that_holds_itself_is_an_argument_as_any_other(fresh_caches):
     config = Rooted()
     for _ in range(2):

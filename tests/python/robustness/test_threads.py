@@ -102,6 +102,7 @@ def in_threads(function):
         return [future.result(300) for future in [pool.submit(begin, i) for i in range(THREADS)]]
 
 
+@pytest.mark.feature("plans")
 def test_threads_get_what_one_thread_gets(fresh_caches, frequent_switches):
     alone = [use_both_ways(thread) for thread in range(THREADS)]
     nw.clear_caches()

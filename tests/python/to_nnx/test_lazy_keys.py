@@ -143,6 +143,7 @@ def test_streams_that_are_no_dict_are_what_linen_makes_of_them(streams):
 QUESTION = inline(lambda self, x: x + self.has_rng("dropout") + 2 * self.has_rng("other"))
 
 
+@pytest.mark.feature("lazy_keys")
 @pytest.mark.parametrize("linen", [SILENT, QUESTION], ids=["silent", "has_rng"])
 def test_a_model_that_never_asks_draws_no_key(linen):
     assert key_equations(ours, linen) == (0, 0)
@@ -193,6 +194,7 @@ def test_vmapped_streams_give_each_lane_its_keys():
 KEYS = jax.random.split(jax.random.key(0), 3)
 
 
+@pytest.mark.feature("lazy_keys")
 @pytest.mark.parametrize(
     "call",
     [lambda model: jax.jit(model)(X), lambda model: model(X, rngs=nnx.Rngs(KEYS))],

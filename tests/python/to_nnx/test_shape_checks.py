@@ -34,6 +34,7 @@ class Traced(nn.Module):
         return jax.random.normal(key, shape)
 
 
+@pytest.mark.feature("shape_checks")
 def test_an_initializer_is_not_traced_again():
     model = ours.ToNNX(Traced(), rngs=nnx.Rngs(0)).lazy_init(X)
     model(X)
@@ -62,6 +63,7 @@ def test_the_same_parameter_with_other_arguments_is_checked_anew():
         model(jnp.ones((2, 4)))
 
 
+@pytest.mark.feature("shape_checks")
 def test_closures_with_other_contents_are_checked_anew():
     class Closes(nn.Module):
         extra: int
@@ -163,6 +165,7 @@ def test_interceptors_see_every_call():
         ]
 
 
+@pytest.mark.feature("shape_checks")
 def test_the_check_in_a_shared_scope_is_remembered_too():
     class Inner(nn.Module):
         @nn.compact
