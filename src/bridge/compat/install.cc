@@ -146,8 +146,11 @@ void exec_module(nb::handle module) {
   }
   if (name != kMaxText.back()) return;  // an empty package
   const nb::object package = nb::module_::import_("nnx_wrappers");
+  // Names that are imported when they are asked for are not MaxText's.
+  const nb::dict there = py::instance_dict(package);
   for (const nb::object& exported : py::elements(package.attr("__all__"))) {
-    py::set(module, exported, py::get(package, exported));
+    const nb::object value = py::dict_get(there, exported);
+    if (value.is_valid()) py::set(module, exported, value);
   }
 }
 

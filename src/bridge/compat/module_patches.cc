@@ -41,8 +41,9 @@ bool ModulePatches::replace_in(const std::string& module_name, nb::handle module
   try {
     for (const nb::object& name : py::elements(package.attr("__all__"))) {
       const nb::object before = py::dict_get(there, name);
+      if (!before.is_valid() || is_left_alone(module_name, name)) continue;
       const nb::object ours = py::get(package, name);
-      if (!before.is_valid() || before.is(ours) || is_left_alone(module_name, name)) continue;
+      if (before.is(ours)) continue;
       made.push_back({module_name, nb::borrow(module), name, before, ours});
       py::set(module, name, ours);
     }
