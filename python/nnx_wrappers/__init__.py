@@ -99,10 +99,12 @@ _OF_CHECKPOINTS = {
 }
 
 
-def __getattr__(name: str) -> tp.Any:
-    """Imports what moves checkpoints when it is first asked for."""
-    if name not in _OF_CHECKPOINTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nnx_wrappers import checkpoint
+if not tp.TYPE_CHECKING:  # for a type checker, no other name is there
 
-    return getattr(checkpoint, name)
+    def __getattr__(name: str) -> tp.Any:
+        """Imports what moves checkpoints when it is first asked for."""
+        if name not in _OF_CHECKPOINTS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from nnx_wrappers import checkpoint
+
+        return getattr(checkpoint, name)

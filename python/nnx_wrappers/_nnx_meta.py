@@ -64,7 +64,9 @@ class NNXMeta(nnx.bridge.NNXMeta):
         """
         return _core.nnx_meta_remove_axis(self, index, params)
 
-    def get_partition_spec(self) -> jax.sharding.PartitionSpec | None:
+    def get_partition_spec(  # type: ignore[override]  # None where Flax fails
+        self,
+    ) -> jax.sharding.PartitionSpec | None:
         """The names of the axes as they are: logical names stay logical.
 
         `nn.logical_to_mesh_sharding` makes mesh axes of them. Flax's own box answers mesh axes

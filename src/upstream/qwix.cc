@@ -6,9 +6,9 @@
 #include "py/object.h"
 #include "py/once.h"
 #include "upstream/facade.h"
-#include "upstream/look_up.h"
 #include "upstream/feature_set.h"
 #include "upstream/linen.h"
+#include "upstream/look_up.h"
 #include "upstream/names.h"
 
 namespace nnx_wrappers::upstream {

@@ -135,8 +135,8 @@ nb::object nnx_meta_partition_spec(nb::handle box) {
   const upstream::Facade& f = upstream::facade();
   const nb::dict metadata = py::to_dict(py::get(box, n.metadata));
   const nb::object own_rules = py::dict_get(metadata, n.sharding_rules);
-  const bool follows_own_rules = own_rules.is_valid() && py::truthy(own_rules) &&
-                                 !py::truthy(f.logical_axis_rules());
+  const bool follows_own_rules =
+      own_rules.is_valid() && py::truthy(own_rules) && !py::truthy(f.logical_axis_rules());
   if (follows_own_rules) return f.nnx_meta.attr("get_partition_spec")(box);
   nb::object sharding;
   for (nb::handle key :

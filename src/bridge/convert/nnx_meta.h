@@ -18,11 +18,11 @@ nanobind::object nnx_meta_add_axis(nanobind::handle box, long index, nanobind::h
 // not have the name that `params` gives.
 nanobind::object nnx_meta_remove_axis(nanobind::handle box, long index, nanobind::handle params);
 
-// The PartitionSpec of the box: its axis names as they are. Unlike Flax's, it does not depend on the
-// logical axis rules around the call, so that nn.logical_to_mesh_sharding turns it into mesh axes, as
-// the spec of an nn.LogicallyPartitioned. Outside of such rules a box with rules of its own answers
-// the mesh axes that these give. A NamedSharding gives its own spec; a box without names gives
-// an empty spec, and None where the value has no shape.
+// The PartitionSpec of the box: its axis names as they are. Unlike Flax's, it does not depend on
+// the logical axis rules around the call, so that nn.logical_to_mesh_sharding turns it into mesh
+// axes, as the spec of an nn.LogicallyPartitioned. Outside of such rules a box with rules of its
+// own answers the mesh axes that these give. A NamedSharding gives its own spec; a box without
+// names gives an empty spec, and None where the value has no shape.
 nanobind::object nnx_meta_partition_spec(nanobind::handle box);
 
 // The Variable that the box describes: its type, value and metadata.
