@@ -1,5 +1,7 @@
 #include "upstream/variable.h"
 
+#include <algorithm>
+
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
 #include "py/object.h"
@@ -39,6 +41,14 @@ nb::object or_nothing(Ask&& ask) {
     if (!error.matches(PyExc_ValueError)) throw;
     return {};
   }
+}
+
+// True if two dicts have the same objects under the same names.
+bool has_same_items(nb::handle left, nb::handle right) {
+  const auto items = py::dict_items(left);
+  if (items.size() != nb::len(right)) return false;
+  return std::ranges::all_of(
+      items, [&](const py::Item& item) { return py::dict_get(right, item.first).is(item.second); });
 }
 
 // The Variable type that a collection is registered for, or an invalid object.
@@ -143,9 +153,10 @@ void restore_variable(nb::handle variable, nb::handle raw_value, nb::handle meta
   const PrivateNames& n = private_names();
   if (dialect().has_older_variables) return older::restore(variable, raw_value, metadata, dying);
   if (!is_plain_variable(variable)) return set_raw_value(variable, raw_value);
-  if (!has(Feature::kFastVariables)) {
-    set_raw_value(variable, raw_value);
-    variable.attr("set_metadata")(nb::borrow(metadata));
+  if (!has(Feature::kFastVariables)) {  // Flax's methods refuse where a trace closes over it
+    if (!upstream::raw_value(variable).is(raw_value)) set_raw_value(variable, raw_value);
+    const bool is_same = has_same_items(upstream::metadata(variable), metadata);
+    if (!is_same) variable.attr("set_metadata")(nb::borrow(metadata));
     return;
   }
   dying.push_back(stored_attribute(variable, n.raw_value));

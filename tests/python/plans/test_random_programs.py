@@ -105,6 +105,7 @@ places = st.tuples(st.sampled_from(sorted(PLACES)), st.sampled_from(WRAPPERS))
 changes = st.tuples(st.integers(0, 3), st.integers(1, 4))
 
 
+@pytest.mark.feature("plans")
 @given(st.lists(places, min_size=1, max_size=4), st.lists(changes, min_size=1, max_size=6))
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_plans_change_no_answer_whatever_changes(
