@@ -137,7 +137,7 @@ docs: build ## make the site of the documentation in build/docs; a broken link i
 	$(DOCS_VENV)/bin/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet \
 	  -d build/docs-cache docs build/docs
 
-# Environments of their own, under build/versions; a whole run writes docs/reference/versions.md.
+# Environments of their own, under build/versions; a run writes its rows of docs/reference/versions.md.
 VERSIONS_LINES := python3.11 python3.13
 test-versions: ## try each pair of Flax and JAX; VERSIONS="--short" or "--pair 0.12.1/0.8.1" for some
 	@for line in $(VERSIONS_LINES); do $(MAKE) --no-print-directory build PYTHON=$$line || exit 1; done

@@ -11,7 +11,9 @@ from nnx_wrappers.checkpoint import _pairs, _rules, _sides
 from nnx_wrappers.checkpoint._match import is_model
 from nnx_wrappers.checkpoint._names import ANY, EMA, Name, joined
 
-LAYERS = (nnx.LSTMCell, nnx.SimpleCell, nnx.WeightNorm, nnx.SpectralNorm)
+# Flax 0.10 lacks some of these.
+_NAMES = ("LSTMCell", "SimpleCell", "WeightNorm", "SpectralNorm")
+LAYERS = tuple(getattr(nnx, name) for name in _NAMES if hasattr(nnx, name))
 Abstract = jax.ShapeDtypeStruct
 
 
