@@ -22,7 +22,7 @@ bool counts_below(nb::handle scope, nb::handle root) {
   return counters.is(py::get(scope, n.rng_counters));
 }
 
-ModuleStack::ModuleStack(nb::list stack)
+ModuleStack::ModuleStack(const nb::list& stack)
     : before_(py::get(facade().linen_context, names().module_stack)) {
   for (const nb::object& module : py::elements(before_)) {
     if (PyList_Append(stack.ptr(), module.ptr()) != 0) throw nb::python_error();

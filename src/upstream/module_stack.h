@@ -15,7 +15,7 @@ namespace nb = nanobind;
 // those that run already.
 class ModuleStack {
  public:
-  explicit ModuleStack(nb::list stack);
+  explicit ModuleStack(const nb::list& stack);
   ~ModuleStack();
   ModuleStack(const ModuleStack&) = delete;
   ModuleStack& operator=(const ModuleStack&) = delete;
