@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import Job, Results, Run
+from launch import PROGRAMS, SAVED, Job, Results, Run
 
-PROGRAMS = ("linen", "nnx")
-SAVED = 3  # the last step that is saved
 LINES: list[str] = []
 
 
@@ -48,10 +46,14 @@ def two_on_flax(run_job: Callable[..., Results]) -> Results:
 
 
 @pytest.fixture(scope="session")
-def four(run_job: Callable[..., Results]) -> Results:
-    """One process with four devices, on either bridge."""
+def four(two: Results, folder: Path, run_job: Callable[..., Results]) -> Results:
+    """One process with four devices, on either bridge, and from what two processes saved."""
     runs = [Run(f"{program} ours", program) for program in PROGRAMS]
     runs += [Run(f"{program} flax", program, "flax") for program in PROGRAMS]
+    runs += [
+        Run(f"{program} resumed", program, checkpoints=str(folder / f"saved_{program}"))
+        for program in PROGRAMS
+    ]
     return run_job("four", runs, 1, 4)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+PROGRAMS = ("linen", "nnx")
+SAVED, LAST = 3, 5  # the last step that is saved, and the last one
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -21,7 +23,7 @@ class Run:
     name: str
     program: str
     bridge: str = "ours"
-    steps: int = 5
+    steps: int = LAST
     checkpoints: str = ""
     saves: int = 0  # the last step that is saved
     killed: str = ""
@@ -47,25 +49,19 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-class Job:
-    """Processes with some devices each, that run the same list."""
+class Processes:
+    """Processes with some devices each, which run the same program with different environments."""
 
     def __init__(
-        self, folder: Path, runs: list[Run], processes: int, devices: int, seconds: int = 240
+        self, folder: Path, command: list[str | Path], processes: int, devices: int, seconds: int
     ) -> None:
         self.folder = folder
         self.seconds = seconds
-        job = {
-            "coordinator": f"127.0.0.1:{free_port()}",
-            "processes": processes,
-            "devices": devices,
-            "seconds": seconds,
-            "runs": [dataclasses.asdict(run) for run in runs],
-        }
-        folder.mkdir()
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        folder.mkdir(exist_ok=True)
         environment = {
             **os.environ,
+            "COORDINATOR": f"127.0.0.1:{free_port()}",
+            "PROCESSES": str(processes),
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             # Jobs on as many devices compile the same programs.
@@ -73,13 +69,17 @@ class Job:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
-        self.children = [self.start(rank, environment) for rank in range(processes)]
+        self.children = [
+            self.start(command, rank, {**environment, "RANK": str(rank)})
+            for rank in range(processes)
+        ]
 
-    def start(self, rank: int, environment: dict[str, str]) -> subprocess.Popen:
-        command = [sys.executable, WORKER, self.folder / "job.json", str(rank)]
+    def start(
+        self, command: list[str | Path], rank: int, environment: dict[str, str]
+    ) -> subprocess.Popen:
         with (self.folder / f"said_{rank}").open("w", encoding="utf-8") as said:
             return subprocess.Popen(
-                [*command, self.folder / "results.npz"],
+                [sys.executable, *command],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
@@ -109,6 +109,23 @@ class Job:
             for rank, child in enumerate(self.children)
         ]
         return "\n".join(texts)
+
+
+class Job(Processes):
+    """Processes that run the same list of programs."""
+
+    def __init__(
+        self, folder: Path, runs: list[Run], processes: int, devices: int, seconds: int = 300
+    ) -> None:
+        job = {
+            "devices": devices,
+            "seconds": seconds,
+            "runs": [dataclasses.asdict(run) for run in runs],
+        }
+        folder.mkdir()
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        command = [WORKER, folder / "job.json", folder / "results.npz"]
+        super().__init__(folder, command, processes, devices, seconds)
 
     def results(self) -> Results:
         codes = self.wait()

@@ -8,11 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import Job, Run
-
-from conftest import PROGRAMS, SAVED
-
-LAST = 5
+from launch import LAST, PROGRAMS, SAVED, Job, Run
 
 
 def since(start: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -20,12 +16,6 @@ def since(start: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     steps = "|".join(map(str, range(start, LAST + 1)))
     found = {name: a for name, a in arrays.items() if re.match(rf"after ({steps})\b", name)}
     return {**found, "losses": arrays["losses"][start - LAST :]}
-
-
-@pytest.fixture(scope="module")
-def restored_by_four(two, folder, run_job):
-    runs = [Run(p, p, checkpoints=str(folder / f"saved_{p}")) for p in PROGRAMS]
-    return run_job("restored_by_four", runs, 1, 4)
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +36,8 @@ def restored_by_one(two, folder, run_job):
 
 @pytest.mark.short
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_four_devices_go_on_from_what_two_processes_saved(
-    program, two, restored_by_four, assert_equal
-):
-    resumed = restored_by_four.of(program)
+def test_four_devices_go_on_from_what_two_processes_saved(program, two, four, assert_equal):
+    resumed = four.of(f"{program} resumed")
     assert resumed["first"] == SAVED
     assert_equal(since(SAVED, resumed), since(SAVED, two.of(f"{program} ours")))
 

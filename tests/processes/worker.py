@@ -1,4 +1,4 @@
-"""One process of a job: `worker.py JOB RANK RESULTS`. The launcher writes the job, and starts it.
+"""One process of a job: `worker.py JOB RESULTS`. The launcher writes the job, and starts it.
 
 A job is a list of runs. A run trains a program, from its newest checkpoint if it has any, and may
 save steps. Process 0 writes what all devices hold together, after each step, to RESULTS.
@@ -19,18 +19,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-STEPS = 5
 KILLED_AT = 2  # the step whose save does not end
 
 
-def connect(job: dict[str, tp.Any], rank: int) -> None:
+def connect(processes: int) -> None:
     """Joins the other processes, before JAX looks for devices."""
-    if job["processes"] == 1:
-        return
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(
-        job["coordinator"], job["processes"], rank, initialization_timeout=60
-    )
+    if processes > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(
+            os.environ["COORDINATOR"], processes, int(os.environ["RANK"]), initialization_timeout=60
+        )
 
 
 def named_leaves(tree: tp.Any) -> dict[str, tp.Any]:
@@ -133,24 +131,25 @@ def train(run: dict[str, tp.Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in named.items()}
 
 
-def main(job_file: str, rank: int, results: str) -> None:
+def main(job_file: str, results: str) -> None:
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     faulthandler.dump_traceback_later(job["seconds"], exit=True)  # also if the launcher is gone
-    connect(job, rank)
+    processes = int(os.environ["PROCESSES"])
+    connect(processes)
     from flax import linen as nn
 
     import programs
 
-    devices = job["processes"] * job["devices"]
-    assert (jax.process_count(), jax.device_count()) == (job["processes"], devices)
+    devices = processes * job["devices"]
+    assert (jax.process_count(), jax.device_count()) == (processes, devices)
     named, start = {}, time.perf_counter()
     with jax.set_mesh(programs.make_mesh()), nn.logical_axis_rules(programs.RULES):
         for run in job["runs"]:
             named.update({f"{run['name']}|{name}": a for name, a in train(run).items()})
     named["seconds"] = np.asarray(time.perf_counter() - start)
-    if rank == 0:
+    if jax.process_index() == 0:
         np.savez(results, **named)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(*sys.argv[1:])
