@@ -66,25 +66,25 @@ def test_one_device_goes_on_from_what_two_processes_saved(
     np.testing.assert_allclose(resumed["losses"], losses, rtol=1e-5)
 
 
-# When process 0 or 1 dies in the save of step 2 -> the program that is saved.
+# When process 0 or 1 dies in the save of step 2 -> the program, and the processes that go on.
 MOMENTS = {
-    "begun": "linen",  # process 0, when the folder is there without arrays
-    "other": "nnx",  # process 1, while arrays are written
-    "written": "linen",  # process 0, when all is written and not yet committed
+    "begun": ("linen", 2),  # process 0, when the folder is there without arrays
+    "other": ("nnx", 1),  # process 1, while its arrays are written in the background
+    "written": ("linen", 2),  # process 0, when all is written and not yet committed
 }
 IN_SHORT = [pytest.param("other", marks=pytest.mark.short), "begun", "written"]
 
 
 @pytest.fixture(scope="module")
 def die(folder):
-    """Lets a process die in a save; returns the program and where the checkpoints are."""
+    """Lets a process die in a save of a program; returns where the checkpoints are."""
 
-    def start(moment: str) -> tuple[str, Path]:
-        program, checkpoints = MOMENTS[moment], folder / f"killed_{moment}"
+    def start(moment: str, program: str) -> Path:
+        checkpoints = folder / f"killed_{moment}"
         run = Run("killed", program, checkpoints=str(checkpoints), saves=LAST, killed=moment)
         job = Job(folder / f"job_{moment}", [run], 2, 2)
         assert -signal.SIGKILL in job.wait(), job.said()
-        return program, checkpoints
+        return checkpoints
 
     return start
 
@@ -93,15 +93,15 @@ def die(folder):
 def test_a_process_killed_in_a_save_leaves_the_step_before(
     moment, two, die, run_job, copy_of, assert_equal
 ):
-    program, checkpoints = die(moment)
+    program, processes = MOMENTS[moment]
+    checkpoints = die(moment, program)
     there = {path.name for path in checkpoints.iterdir()}
     assert "1" in there
     assert "2" not in there
     assert [name for name in there if name.startswith("2.")], "the save had not begun"
     again = copy_of(checkpoints.name, f"{checkpoints.name}_again")
-    resumed = run_job(
-        f"after {moment}", [Run(program, program, checkpoints=again, saves=LAST)], 1, 4
-    )
-    assert resumed.of(program)["first"] == 1
-    assert_equal(since(1, resumed.of(program)), since(1, two.of(f"{program} ours")))
+    runs = [Run(program, program, checkpoints=again, saves=LAST)]
+    resumed = run_job(f"after {moment}", runs, processes, 4 // processes).of(program)
+    assert resumed["first"] == 1
+    assert_equal(since(1, resumed), since(1, two.of(f"{program} ours")))
     assert {path.name for path in Path(again).iterdir()} == {"1", "2", "3", "4", "5"}
