@@ -16,7 +16,7 @@ export JAX_PLATFORMS ?= cpu
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup build docs test test-cpp test-python test-example test-maxtext bench-maxtext \
-  maxtext-setup maxtext-pytest maxtext-timing test-ecosystem ecosystem-pytest test-versions faults fuzz sanitize sanitize-threads \
+  maxtext-setup maxtext-pytest maxtext-timing test-ecosystem ecosystem-pytest test-processes test-versions faults fuzz sanitize sanitize-threads \
   wheels wheels-again test-wheels test-wheels-aarch64 demo bench bench-instructions lint lint-quick format stubs clean
 
 help: ## list the targets
@@ -87,6 +87,9 @@ ecosystem-pytest: build
 	@tools/setup.sh $(REAL_PYTHON) $(ECOSYSTEM_VENV) tests/ecosystem/requirements.txt
 	@$(call install_wheel,$(ECOSYSTEM_VENV)/bin/python,$(BUILD))
 	$(ECOSYSTEM_VENV)/bin/python tests/ecosystem/run.py $(ECOSYSTEM_TESTS)
+
+test-processes: build ## train on two processes and on one; PROCESSES_TESTS="-m short" for a part
+	$(PY) -m pytest -c tests/processes/pytest.ini tests/processes $(PROCESSES_TESTS)
 
 # For each target. What was found goes to tests/fuzz/corpus, to be committed.
 FUZZ_SECONDS ?= 60

@@ -188,6 +188,7 @@ def test_every_page_is_in_the_navigation() -> None:
 WORDS = {
     "dropout mask seed": "howto/randomness.md",
     "sharding mesh PartitionSpec Partitioned": "howto/sharding.md",
+    "jax.distributed.initialize hosts processes": "howto/many_hosts.md",
     "checkpoint Orbax restore msgpack pickle weights": "howto/weights.md",
     "migrate TrainState": "howto/migrate.md",
     "jit grad vmap scan remat": "howto/transforms.md",
