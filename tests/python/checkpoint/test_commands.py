@@ -14,6 +14,9 @@ from flax import serialization
 from nnx_wrappers.__main__ import main
 from support import ROOT
 
+# Hardly depends on the line of Python: one of two that divide the work runs it.
+pytestmark = pytest.mark.shared()
+
 PAGE = ROOT / "docs/reference/command_line.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -22,6 +22,9 @@ from flax.training.train_state import TrainState
 from nnx_wrappers import compare_checkpoints, convert_checkpoint, inspect_checkpoint
 from nnx_wrappers.checkpoint import CheckpointError
 
+# Hardly depends on the line of Python: one of two that divide the work runs it.
+pytestmark = pytest.mark.shared()
+
 TX = optax.chain(optax.clip(1.0), optax.adam(1e-3))
 
 

@@ -11,6 +11,9 @@ from checkpoint import models
 from checkpoint.models import MODELS, Model
 from nnx_wrappers import dump_linen, load_linen
 
+# Hardly depends on the line of Python: one of two that divide the work runs it.
+pytestmark = pytest.mark.shared()
+
 
 @pytest.fixture(scope="module", params=MODELS)
 def trained(
