@@ -139,7 +139,7 @@ def environment(pair: Pair) -> Path:
             "--python",
             python,
             *wanted,
-            *pinned("pytest", "hypothesis", "optax"),
+            *pinned("pytest", "hypothesis"),
         )
         (folder / ".ready").touch()
     ours = ["--no-deps", "--reinstall", wheel(pair.python)]
