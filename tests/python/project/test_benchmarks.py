@@ -52,7 +52,8 @@ def test_every_row_of_the_table_runs(results: dict) -> None:
     shown = {without_size(row["name"]) for row in published()["rows"]}
     assert shown <= {without_size(name) for name in names}
     for row in results["rows"]:
-        assert row["ours"] > 0
+        # What guards add is a difference of two times, of one round each in the short mode.
+        assert row["ours"] > 0 or row["name"].startswith("1,000 guarded values")
         assert row["goal"] > 0
         assert not row["is_ratio"] or (row["native"] > 0 and row["upstream"] > 0)
 
