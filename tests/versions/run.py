@@ -127,20 +127,12 @@ def environment(pair: Pair) -> Path:
     python = folder / "bin/python"
     if not (folder / ".ready").exists():
         uv("venv", "--quiet", "--clear", "--python", interpreter(pair.python), folder)
-        wanted = [
-            f"flax=={pair.flax}",
-            f"jax=={pair.jax}",
-            f"jaxlib=={pair.jax}",
-        ]
-        uv(
-            "pip",
-            "install",
-            "--quiet",
-            "--python",
-            python,
-            *wanted,
-            *pinned("pytest", "hypothesis"),
-        )
+        # The JAX of the pair, also where this Flax asks for a newer one.
+        overrides = folder / "overrides.txt"
+        overrides.write_text(f"jax=={pair.jax}\njaxlib=={pair.jax}\n", encoding="utf-8")
+        options = ["--quiet", "--python", python, "--overrides", overrides]
+        wanted = [f"flax=={pair.flax}", "jax", "jaxlib", *pinned("pytest", "hypothesis")]
+        uv("pip", "install", *options, *wanted)
         (folder / ".ready").touch()
     ours = ["--no-deps", "--reinstall", wheel(pair.python)]
     uv("pip", "install", "--quiet", "--python", python, *ours)
