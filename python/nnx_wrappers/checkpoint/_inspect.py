@@ -87,7 +87,7 @@ def inspect_checkpoint(path: str | Path) -> Inspection:
       path: as the source of `convert_checkpoint`.
 
     Returns:
-      An inspection: `format`, `kind`, `leaves` and `groups`; `print` shows a table of it.
+      Its `format`, `kind`, `leaves` and `groups`; `print` shows a table of it.
 
     Raises:
       CheckpointError: a `ValueError`, if it cannot be read.
