@@ -82,6 +82,20 @@ class NNXMeta(nnx.bridge.NNXMeta):
         """
         return _core.nnx_meta_partition_spec(self)
 
+    def get_sharding(self, mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding | None:
+        """The sharding on a mesh, which `nn.get_sharding` asks for.
+
+        Args:
+          mesh: the mesh; logical names become its axes by the rules around the call.
+
+        Returns:
+          The sharding; None for a value that has no shape.
+        """
+        if self.get_partition_spec() is None:
+            return None
+        abstract = self.replace(value=jax.ShapeDtypeStruct(self.value.shape, self.value.dtype))
+        return jax.sharding.NamedSharding(mesh, nnx.bridge.NNXMeta.get_partition_spec(abstract))
+
     def to_nnx_variable(self) -> nnx.Variable:
         """The Variable that this box describes.
 

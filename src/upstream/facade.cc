@@ -20,28 +20,9 @@ namespace {
 // nnx.clone of what may share nodes: with an argument that Flax 0.12.1 does not have.
 nb::handle clone_of_graphs() {
   const nb::object clone = nb::borrow(look_up("flax.nnx:clone"));
-  const nb::object signature = nb::module_::import_("inspect").attr("signature")(clone);
-  if (!py::contains(signature.attr("parameters"), nb::str("graph")))
-    return nb::object(clone).release();
+  if (!takes_argument(clone, "graph")) return nb::object(clone).release();
   const nb::object partial = nb::module_::import_("functools").attr("partial");
   return partial(clone, nb::arg("graph") = true).release();
-}
-
-// Flax refuses to be imported with a JAX that it does not fit: that is what has to be said then,
-// and not that a name is missing.
-void require_flax() {
-  try {
-    nb::module_::import_("flax.nnx");
-    nb::module_::import_("flax.linen");
-  } catch (nb::python_error& error) {
-    if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
-    const std::string text = "nnx_wrappers needs Flax, and Flax " + version_of("flax") +
-                             " cannot be imported with JAX " + version_of("jax") + " (" +
-                             py::utf8(error.value()) +
-                             "); install a pair that fits, such as the newest of both.";
-    nb::raise_from(error, PyExc_ImportError, "%s", text.c_str());
-    throw nb::python_error();
-  }
 }
 
 // The name under which this version keeps how a value is sharded, in the metadata of a Variable.

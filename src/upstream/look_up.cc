@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "py/containers.h"
 #include "py/object.h"
 
 namespace nnx_wrappers::upstream {
@@ -57,6 +58,26 @@ nb::handle look_up(std::initializer_list<const char*> places) {
 }
 
 nb::handle look_up(const char* place) { return look_up({place}); }
+
+void require_flax() {
+  try {
+    nb::module_::import_("flax.nnx");
+    nb::module_::import_("flax.linen");
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
+    const std::string text = "nnx_wrappers needs Flax, and Flax " + version_of("flax") +
+                             " cannot be imported with JAX " + version_of("jax") + " (" +
+                             py::utf8(error.value()) +
+                             "); install a pair that fits, such as the newest of both.";
+    nb::raise_from(error, PyExc_ImportError, "%s", text.c_str());
+    throw nb::python_error();
+  }
+}
+
+bool takes_argument(nb::handle function, const char* name) {
+  const nb::object signature = nb::module_::import_("inspect").attr("signature")(function);
+  return py::contains(signature.attr("parameters"), nb::str(name));
+}
 
 std::string version_of(const char* package) {
   try {

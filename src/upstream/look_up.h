@@ -11,6 +11,11 @@ namespace nnx_wrappers::upstream {
 
 namespace nb = nanobind;
 
+// Throws ImportError, with the installed versions, if Flax cannot be imported: it refuses to be
+// with a JAX that it does not fit. That is what has to be said then, and not that a name is
+// missing.
+void require_flax();
+
 // The object at "module.submodule:attribute.attribute", or an invalid one where a step of that is
 // missing. May import modules.
 nb::object find(const std::string& place);
@@ -31,6 +36,9 @@ nb::handle look_up(const char* place);
 
 // A class that no object is an instance of, for one that this version does not have. Immortal.
 nb::handle class_of_nothing();
+
+// True if the function has a parameter of this name, which some versions lack.
+bool takes_argument(nb::handle function, const char* name);
 
 // The installed version of a package, or "(not installed)".
 std::string version_of(const char* package);

@@ -247,8 +247,7 @@ std::string installation_repr() {
   if (!loaded(kMaxText.back()).is_valid()) {
     text += std::string("; ") + kMaxText.back() + " when it is imported";
   }
-  const std::string why = upstream::why_no_to_linen();
-  if (!why.empty()) text += "; Flax's ToLinen stays: " + why;
+  if (!upstream::has_to_linen()) text += "; Flax's ToLinen stays: " + upstream::why_no_to_linen();
   return text + ">";
 }
 

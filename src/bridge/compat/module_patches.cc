@@ -22,7 +22,7 @@ constexpr std::array<const char*, 5> kNamesOfToLinen = {"ToLinen", "to_linen", "
 constexpr const char* kModuleOfToLinen = "flax.nnx.bridge.variables";
 
 bool is_left_alone(const std::string& module_name, nb::handle name) {
-  if (upstream::why_no_to_linen().empty()) return false;
+  if (upstream::has_to_linen()) return false;
   return module_name == kModuleOfToLinen ||
          std::ranges::any_of(kNamesOfToLinen,
                              [&](const char* left) { return name.equal(nb::str(left)); });

@@ -97,6 +97,12 @@ bool has_sharding(const nb::dict& metadata) {
   return sharding.is_valid() && !sharding.is_none();
 }
 
+nb::object sharding_of(const nb::dict& metadata) {
+  nb::dict renamed = py::copy_dict(metadata);
+  rename_sharding(renamed);
+  return has_sharding(renamed) ? nb::object(renamed[upstream::facade().sharding_key]) : nb::none();
+}
+
 nb::object variable_from_metadata(nb::handle type, nb::handle value, const nb::dict& metadata,
                                   Placement placement) {
   nb::object by_class = upstream::made_by_class(type, value, metadata);

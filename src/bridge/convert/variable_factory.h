@@ -11,6 +11,10 @@ nanobind::dict default_metadata(nanobind::handle type);
 // True if the metadata have a sharding annotation, by which the value may be moved to a mesh.
 bool has_sharding(const nanobind::dict& metadata);
 
+// The sharding annotation in the metadata, also under a name that Flax has deprecated; None if
+// there is none.
+nanobind::object sharding_of(const nanobind::dict& metadata);
+
 // Whether a value with a sharding annotation may be moved to the annotation's mesh.
 enum class Placement { kAllowed, kNever };
 

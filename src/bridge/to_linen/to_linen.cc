@@ -45,9 +45,8 @@ using bridge::UsageOfCall;
 // Throws NotImplementedError where Flax's ToLinen is another program, which this one cannot
 // replace.
 void require_to_linen() {
-  const std::string why = upstream::why_no_to_linen();
-  if (why.empty()) return;
-  PyErr_SetString(PyExc_NotImplementedError, ("ToLinen: " + why).c_str());
+  if (upstream::has_to_linen()) return;
+  PyErr_SetString(PyExc_NotImplementedError, ("ToLinen: " + upstream::why_no_to_linen()).c_str());
   throw nb::python_error();
 }
 

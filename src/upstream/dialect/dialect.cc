@@ -18,8 +18,7 @@ nb::dict attributes_of_flax_wrapper() {
 
 // True if a Variable stores its value under a public name.
 bool has_open_value() {
-  const nb::object variable = find("flax.nnx:Variable");
-  if (!variable.is_valid()) return false;
+  const nb::object variable = nb::borrow(look_up("flax.nnx:Variable"));
   const nb::str name("raw_value");
   const nb::object slot = py::class_attribute(variable, name);
   if (slot.is_valid())
@@ -28,11 +27,11 @@ bool has_open_value() {
 }
 
 Dialect load_dialect() {
+  require_flax();  // no answer is remembered without it
   Dialect result;
-  result.variable_state = look_for_class({"flax.nnx.variablelib:VariableState"});
-  result.graph_def = class_of_nothing();
   if (!has_open_value()) return result;
   result.has_older_variables = true;
+  result.variable_state = look_for_class({"flax.nnx.variablelib:VariableState"});
   result.raw_value = "raw_value";
   const nb::dict attributes = attributes_of_flax_wrapper();
   for (const auto& item : py::dict_items(attributes)) {

@@ -26,12 +26,12 @@ struct Dialect {
   std::string to_nnx_module = "to_nnx__module";
   std::string to_nnx_rngs = "to_nnx__rngs";
 
-  nb::handle variable_state;  // class nnx.VariableState, before Flax 0.11
-  nb::handle graph_def;       // class nnx.GraphDef, where collections may hold one
+  nb::handle variable_state;  // class nnx.VariableState; only with older Variables
+  nb::handle graph_def;       // class nnx.GraphDef; only with an older bridge
 };
 
-// The dialect of the installed Flax: of the newest one where Flax cannot be imported, which others
-// report. Needs the GIL; the first call imports Flax.
+// The dialect of the installed Flax. Needs the GIL; the first call imports Flax, and throws
+// ImportError if that cannot be.
 const Dialect& dialect();
 
 }  // namespace nnx_wrappers::upstream

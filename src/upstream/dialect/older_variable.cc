@@ -1,9 +1,12 @@
 #include "upstream/dialect/older_variable.h"
 
+#include <string>
+
 #include "py/containers.h"
 #include "py/object.h"
 #include "upstream/dialect/dialect.h"
 #include "upstream/facade.h"
+#include "upstream/look_up.h"
 #include "upstream/private_names.h"
 
 namespace nnx_wrappers::upstream::older {
@@ -15,10 +18,16 @@ bool keeps_metadata_apart(nb::handle variable) {
   return py::class_attribute(variable.type(), private_names().var_metadata).is_valid();
 }
 
+// True if there is a hook of this kind, such as "get_value": Flax 0.10.2 has tuples of them.
+bool has_hook(const nb::dict& metadata, const std::string& kind) {
+  const nb::object hooks = py::dict_get(metadata, nb::str((kind + "_hooks").c_str()));
+  return (hooks.is_valid() && py::truthy(hooks)) || metadata.contains(("on_" + kind).c_str());
+}
+
 }  // namespace
 
 bool is_variable_state(nb::handle object) {
-  return py::is_subtype(object.type(), dialect().variable_state);
+  return dialect().has_older_variables && py::is_subtype(object.type(), dialect().variable_state);
 }
 
 nb::object raw_value(nb::handle variable) {
@@ -31,11 +40,7 @@ void set_raw_value(nb::handle variable, nb::handle value) {
   py::set_generic(variable, private_names().raw_value, value);
 }
 
-bool has_get_hook(nb::handle variable) {
-  const nb::dict all = metadata(variable);
-  const nb::object hooks = py::dict_get(all, nb::str("get_value_hooks"));
-  return (hooks.is_valid() && py::truthy(hooks)) || all.contains(names().on_get_value);
-}
+bool has_get_hook(nb::handle variable) { return has_hook(metadata(variable), "get_value"); }
 
 nb::dict metadata(nb::handle variable) {
   return py::copy_dict(py::get(variable, names().get_metadata)());
@@ -60,21 +65,15 @@ void restore(nb::handle variable, nb::handle raw_value, nb::handle metadata,
 
 nb::object make(nb::handle type, nb::handle value, const nb::dict& metadata) {
   nb::object variable = py::call(type, nb::make_tuple(value), metadata);
-  const nb::dict made = older::metadata(variable);
-  const nb::object hooks = py::dict_get(made, nb::str("create_value_hooks"));
-  const bool has_create_hook =
-      (hooks.is_valid() && py::truthy(hooks)) || made.contains("on_create_value");
-  if (has_create_hook) set_raw_value(variable, value);
+  if (has_hook(older::metadata(variable), "create_value")) set_raw_value(variable, value);
   return variable;
 }
 
 nb::object make_type(nb::handle collection) {
   const nb::object by_name = nb::borrow(facade().variable_type_from_name);
-  const nb::object parameters =
-      nb::module_::import_("inspect").attr("signature")(by_name).attr("parameters");
-  const nb::str registers("allow_register");  // without it, Flax 0.10.2 registers always
-  return py::contains(parameters, registers) ? by_name(collection, nb::arg("allow_register") = true)
-                                             : by_name(collection);
+  return takes_argument(by_name, "allow_register")  // without it, Flax 0.10.2 registers always
+             ? by_name(collection, nb::arg("allow_register") = true)
+             : by_name(collection);
 }
 
 }  // namespace nnx_wrappers::upstream::older

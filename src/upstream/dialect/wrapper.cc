@@ -46,8 +46,8 @@ nb::tuple wrapper_attributes() {
 }
 
 bool is_wrapper_attribute(nb::handle name) {
-  if (name.equal(names().to_nnx_module) || name.equal(names().to_nnx_rngs)) return true;
   const std::string text = py::utf8(name);
+  if (text == dialect().to_nnx_module || text == dialect().to_nnx_rngs) return true;
   return std::ranges::any_of(kReservedPrefixes,
                              [&](std::string_view prefix) { return text.starts_with(prefix); });
 }
@@ -57,11 +57,12 @@ nb::object marked_as_data(nb::handle value) {
 }
 
 bool is_stored_graph_def(nb::handle value) {
-  return py::is_subtype(value.type(), dialect().graph_def);
+  return dialect().has_older_bridge && py::is_subtype(value.type(), dialect().graph_def);
 }
 
+bool has_to_linen() { return !dialect().has_older_bridge; }
+
 std::string why_no_to_linen() {
-  if (!dialect().has_older_bridge) return "";
   return "it needs Flax 0.12.0 or later, got Flax " + version_of("flax") +
          ", whose ToLinen draws other keys and stores other variables. Use flax.nnx.bridge.ToLinen "
          "there, or install a newer Flax.";

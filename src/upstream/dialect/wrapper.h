@@ -33,7 +33,10 @@ nb::object marked_as_data(nb::handle value);
 // True for a graph definition that a collection may hold beside arrays, up to Flax 0.11.2.
 bool is_stored_graph_def(nb::handle value);
 
-// Why ToLinen does not work with the installed Flax; an empty text if it does.
+// False where Flax's ToLinen is another program, which ours cannot stand for.
+bool has_to_linen();
+
+// Why ToLinen does not work with the installed Flax, where it does not.
 std::string why_no_to_linen();
 
 }  // namespace nnx_wrappers::upstream

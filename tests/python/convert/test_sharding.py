@@ -227,6 +227,18 @@ def test_the_usual_recipe_of_logical_axes_shards_boxes_too(inside):
     )
 
 
+def test_a_sharding_on_a_mesh_follows_the_rules_around_the_call():
+    mesh = jax.make_mesh((1, 1), ("in", "out"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    box = ours.NNXMeta(nnx.Param, jnp.ones((2, 3)), {SHARDING: ("embed", "mlp")})
+    boxes = {"boxed": box, "text": ours.NNXMeta(nnx.Param, "no array", {})}
+    with jax.set_mesh(mesh), nn.logical_axis_rules((("embed", "in"), ("mlp", "out"))):
+        shardings = nn.get_sharding(boxes, mesh)
+    assert shardings["boxed"] == jax.sharding.NamedSharding(
+        mesh, jax.sharding.PartitionSpec("in", "out")
+    )
+    assert shardings["text"] is None
+
+
 @pytest.mark.parametrize(
     ("metadata", "expected"),
     [
@@ -234,8 +246,9 @@ def test_the_usual_recipe_of_logical_axes_shards_boxes_too(inside):
         ({SHARDING: None}, jax.sharding.PartitionSpec()),
         ({SHARDING: ("a", None)}, jax.sharding.PartitionSpec("a", None)),
         ({SHARDING: jax.sharding.PartitionSpec("a")}, jax.sharding.PartitionSpec("a")),
+        ({"sharding": ("a", "b")}, jax.sharding.PartitionSpec("a", "b")),
     ],
-    ids=["none", "None", "names", "spec"],
+    ids=["none", "None", "names", "spec", "deprecated name"],
 )
 def test_the_partition_spec_of_a_box_is_its_annotation(metadata, expected):
     box = ours.NNXMeta(nnx.Param, jnp.ones((2, 3)), metadata)

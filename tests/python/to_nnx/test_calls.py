@@ -7,26 +7,10 @@ from flax import linen as nn
 from flax import nnx
 
 from support.oracle import assert_same, assert_same_module, ours, state_of, theirs
+from support.two_methods import Methods
 
 X = jnp.arange(6.0).reshape(2, 3)
 RNGS = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-
-
-class Methods(nn.Module):
-    """Methods by every way to name them."""
-
-    def setup(self):
-        self.encoder = nn.Dense(4)
-        self.decoder = nn.Dense(3)
-
-    def __call__(self, x):
-        return self.decode(self.encode(x))
-
-    def encode(self, x):
-        return self.encoder(x)
-
-    def decode(self, z, scale=1.0):
-        return self.decoder(z) * scale
 
 
 CALLS = {

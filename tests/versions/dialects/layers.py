@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
+from support.two_methods import Methods
+
 X = jnp.linspace(-1.0, 1.0, 24).reshape(2, 3, 4)
 
 
@@ -28,23 +30,6 @@ class Block(nn.Module):
     def __call__(self, x, _=None):
         x = nn.BatchNorm(use_running_average=False)(nn.Dense(4)(x))
         return nn.Dropout(0.5, deterministic=False)(x), None
-
-
-class Tied(nn.Module):
-    """Two methods over the same parameters."""
-
-    def setup(self):
-        self.encoder = nn.Dense(5)
-        self.decoder = nn.Dense(4)
-
-    def __call__(self, x):
-        return self.decode(self.encode(x))
-
-    def encode(self, x):
-        return self.encoder(x)
-
-    def decode(self, z, scale=1.0):
-        return self.decoder(z) * scale
 
 
 class Boxed(nn.Module):
@@ -99,7 +84,7 @@ CASES = {
     "sequential": Case(lambda: nn.Sequential([nn.Dense(3), nn.relu, nn.Dense(2)])),
     "spectral norm": Case(Spectral, (X,), ["batch_stats"]),
     "weight norm": Case(lambda: nn.WeightNorm(nn.Dense(3))),
-    "two methods": Case(Tied),
+    "two methods": Case(Methods),
     "boxes": Case(Boxed, (X,), ["stats"]),
     "block": Case(Block, **BLOCK),
     "scanned": Case(stacked(Block), **BLOCK),

@@ -9,7 +9,8 @@ from flax import nnx
 from record import assert_alike, linen_module_of, on_both, ours, theirs, variables_of
 
 import nnx_wrappers
-from layers import CASES, Case, Sows, Tied, X, float_leaves, made
+from layers import CASES, Case, Sows, X, float_leaves, made
+from support.two_methods import Methods
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 
@@ -131,17 +132,17 @@ def test_two_modules_that_share_their_streams():
 
 def test_methods_by_name_by_function_and_as_attributes():
     def run(bridge):
-        model = bridge.ToNNX(Tied(), rngs=nnx.Rngs(params=0)).lazy_init(X)
-        return model(X, method="encode"), model(X, method=Tied.encode), model
+        model = bridge.ToNNX(Methods(), rngs=nnx.Rngs(params=0)).lazy_init(X)
+        return model(X, method="encode"), model(X, method=Methods.encode), model
 
     assert_alike(run)
-    model = ours.ToNNX(Tied(), rngs=nnx.Rngs(params=0)).lazy_init(X)
+    model = ours.ToNNX(Methods(), rngs=nnx.Rngs(params=0)).lazy_init(X)
     assert (model.encode(X) == model(X, method="encode")).all()
 
 
 def test_lazy_init_of_a_method():
     def run(bridge):
-        model = bridge.ToNNX(Tied(), rngs=nnx.Rngs(params=0))
+        model = bridge.ToNNX(Methods(), rngs=nnx.Rngs(params=0))
         bridge.lazy_init(model, X, method="encode")
         return model
 
