@@ -94,7 +94,7 @@ class NNXMeta(nnx.bridge.NNXMeta):
         if self.get_partition_spec() is None:
             return None
         abstract = self.replace(value=jax.ShapeDtypeStruct(self.value.shape, self.value.dtype))
-        return jax.sharding.NamedSharding(mesh, nnx.bridge.NNXMeta.get_partition_spec(abstract))
+        return jax.sharding.NamedSharding(mesh, super(NNXMeta, abstract).get_partition_spec())
 
     def to_nnx_variable(self) -> nnx.Variable:
         """The Variable that this box describes.
