@@ -127,14 +127,14 @@ nb::object stored_value(nb::handle variable) {
   return flattened[1].attr("unflatten")(flattened[0]);
 }
 
-nb::object shown_value(nb::handle variable) {
+nb::object shown_value(nb::handle variable, const nb::dict& metadata) {
   const PrivateNames& n = private_names();
   if (dialect().has_older_variables) {
-    return older::has_get_hook(variable) ? py::get(variable, n.value) : stored_value(variable);
+    return older::has_get_hook(metadata) ? py::get(variable, n.value) : stored_value(variable);
   }
   const bool overrides = is_plain_variable(variable) &&
                          !py::get(variable.type(), n.get_value).is(facade().variable_get_value);
-  const bool has_hook = overrides || metadata_view(variable).contains(n.on_get_value);
+  const bool has_hook = overrides || metadata.contains(n.on_get_value);
   return has_hook ? nb::object(py::get(variable, n.get_value)()) : stored_value(variable);
 }
 

@@ -30,8 +30,8 @@ nb::object stored_value(nb::handle variable);
 nb::object raw_value(nb::handle variable);
 
 // What the user sees: the stored value, or what the get hook or the `get_value` of a subclass makes
-// of it.
-nb::object shown_value(nb::handle variable);
+// of it. `metadata` are those of the Variable.
+nb::object shown_value(nb::handle variable, const nb::dict& metadata);
 
 // The Variable that its class makes of value and metadata, or an invalid object: only up to Flax
 // 0.12.0 does Flax's bridge make Variables so.

@@ -87,7 +87,8 @@ nb::object to_linen_var(nb::handle variable) {
 }
 
 nb::object bridge::leaf_for_call(nb::handle variable) {
-  return to_leaf(variable, upstream::metadata_view(variable), upstream::shown_value(variable));
+  const nb::dict metadata = upstream::metadata_view(variable);
+  return to_leaf(variable, metadata, upstream::shown_value(variable, metadata));
 }
 
 nb::str get_col_name(nb::handle keypath) {

@@ -40,7 +40,7 @@ void set_raw_value(nb::handle variable, nb::handle value) {
   py::set_generic(variable, private_names().raw_value, value);
 }
 
-bool has_get_hook(nb::handle variable) { return has_hook(metadata(variable), "get_value"); }
+bool has_get_hook(const nb::dict& metadata) { return has_hook(metadata, "get_value"); }
 
 nb::dict metadata(nb::handle variable) {
   return py::copy_dict(py::get(variable, names().get_metadata)());

@@ -17,8 +17,8 @@ bool is_variable_state(nb::handle object);
 nb::object raw_value(nb::handle variable);
 void set_raw_value(nb::handle variable, nb::handle value);
 
-// True if a get hook changes what the user sees of the value.
-bool has_get_hook(nb::handle variable);
+// True if the metadata have a get hook, which changes what the user sees of the value.
+bool has_get_hook(const nb::dict& metadata);
 
 // The metadata, in a dict of their own.
 nb::dict metadata(nb::handle variable);
