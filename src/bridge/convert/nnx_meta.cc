@@ -138,7 +138,7 @@ nb::object nnx_meta_partition_spec(nb::handle box) {
   const bool follows_own_rules =
       own_rules.is_valid() && py::truthy(own_rules) && !py::truthy(f.logical_axis_rules());
   if (follows_own_rules) return f.nnx_meta.attr("get_partition_spec")(box);
-  const nb::object sharding = sharding_of(metadata);
+  nb::object sharding = sharding_of(metadata);
   if (sharding.is_none()) {
     const bool has_shape = py::get_optional(py::get(box, n.value), n.shape).is_valid();
     return has_shape ? f.partition_spec() : nb::none();
