@@ -101,7 +101,7 @@ def _write(
     rng_counts: int | None,
     progress: Progress | None,
 ) -> None:
-    keys = {leaf.name: leaf.key for leaf in (*wanted.side.leaves.values(), *wanted.side.rng)}
+    keys = wanted.side.keys()
     sums: dict[Key, int] = {}
     done = {keys[name] for name in move.values}
 
@@ -131,7 +131,7 @@ class _Reader:
 
     def __init__(self, found: Checkpoint, origin: Side, move: Plan) -> None:
         self.found, self.move = found, move
-        self.keys = {leaf.name: leaf.key for leaf in (*origin.leaves.values(), *origin.rng)}
+        self.keys = origin.keys()
 
     def values(self, batch: list[Name]) -> dict[Name, tp.Any]:
         made = self.move.values
@@ -213,7 +213,7 @@ def _differing(
     only: str,
 ) -> dict[str, str]:
     """How leaves of other values differ, by their names in the second checkpoint."""
-    keys = {leaf.name: leaf.key for leaf in (*other.leaves.values(), *other.rng)}
+    keys = other.keys()
     reader = _Reader(first, origin, move)
     found: dict[str, str] = {}
     for batch in _batches.of_values(move.values):

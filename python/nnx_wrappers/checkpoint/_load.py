@@ -11,7 +11,7 @@ from flax import nnx
 from nnx_wrappers.checkpoint import _dump, _names, _sides
 from nnx_wrappers.checkpoint import _expressions as ex
 from nnx_wrappers.checkpoint._match import ERROR, Options
-from nnx_wrappers.checkpoint._names import EMA, Key, Name
+from nnx_wrappers.checkpoint._names import EMA, Key
 from nnx_wrappers.checkpoint._plan import plan
 from nnx_wrappers.checkpoint._report import Report, refuse
 from nnx_wrappers.checkpoint._rules import Rules, read_rules
@@ -78,9 +78,10 @@ def load_linen(
     found = plan(source, live.side, given, Options(missing, unexpected, cast))
     refuse(found.report, "the tree does not fit the model")
     read = reader(source, values)
+    keys = live.side.keys()
     places: Places = {}
     for name, expression in found.values.items():
-        now = live.values[_key_of(live.side, name)]
+        now = live.values[keys[name]]
         places[live.places[name]] = _placed(ex.evaluate(expression, read), now)
     places |= _counts(live, rng_counts)
     assign({"model": model, "optimizer": optimizer, EMA: ema}, places)
@@ -99,14 +100,8 @@ def side_of(
 
 def reader(side: _sides.Side, values: Mapping[Key, tp.Any]) -> ex.Read:
     """Looks leaves up by their names."""
-    keys = {leaf.name: leaf.key for leaf in (*side.leaves.values(), *side.rng)}
+    keys = side.keys()
     return lambda name: values[keys[name]]
-
-
-def _key_of(side: _sides.Side, name: Name) -> Key:
-    if name in side.leaves:
-        return side.leaves[name].key
-    return next(leaf.key for leaf in side.rng if leaf.name == name)
 
 
 def _placed(value: tp.Any, now: tp.Any) -> tp.Any:

@@ -25,7 +25,7 @@ class MsgpackCheckpoint:
             size = path.stat().st_size
             stream = unpacker(file, raw=False, strict_map_key=False, max_buffer_size=max(size, 1))
             try:
-                self._scan(stream, (), file)
+                self._scan(stream, ())
                 end = stream.tell()
             except Exception as error:  # what is no msgpack raises errors of many kinds
                 raise CheckpointError(
@@ -38,7 +38,7 @@ class MsgpackCheckpoint:
                 f"hold {len(self.found)} arrays"
             )
 
-    def _scan(self, stream: tp.Any, key: Key, file: tp.BinaryIO) -> None:
+    def _scan(self, stream: tp.Any, key: Key) -> None:
         """Notes where the leaves below this place begin and end."""
         start = stream.tell()
         try:
@@ -54,7 +54,7 @@ class MsgpackCheckpoint:
                     stream.skip()
                 self._note(key, start, stream.tell())
                 return
-            self._scan(stream, (*key, str(name)), file)
+            self._scan(stream, (*key, str(name)))
 
     def _note(self, key: Key, start: int, end: int) -> None:
         self._places[key] = (start, end)

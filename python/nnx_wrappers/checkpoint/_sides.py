@@ -27,6 +27,10 @@ class Side:
     rng: list[Leaf] = dataclasses.field(default_factory=list)
     double: list[Name] = dataclasses.field(default_factory=list)  # names of two leaves
 
+    def keys(self) -> dict[Name, Key]:
+        """Where each leaf stands, those of random streams included."""
+        return {leaf.name: leaf.key for leaf in (*self.leaves.values(), *self.rng)}
+
 
 def is_linen(keys: tp.Iterable[Key]) -> bool:
     """Whether a tree has the collections of Linen."""

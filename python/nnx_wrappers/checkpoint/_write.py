@@ -13,7 +13,7 @@ import numpy as np
 
 from nnx_wrappers.checkpoint import _batches
 from nnx_wrappers.checkpoint._memory import give_back
-from nnx_wrappers.checkpoint._names import Key, number_of_bytes
+from nnx_wrappers.checkpoint._names import Key, number_of_bytes, token
 from nnx_wrappers.checkpoint._packages import orbax_v1
 from nnx_wrappers.checkpoint._read import open_checkpoint
 from nnx_wrappers.checkpoint._report import CheckpointError
@@ -51,10 +51,7 @@ def nested(values: Mapping[tuple[tp.Any, ...], tp.Any]) -> tp.Any:
 def _slot(entry: tp.Any) -> tuple[bool, tp.Any]:
     if isinstance(entry, jax.tree_util.SequenceKey):
         return True, entry.idx
-    for attribute in ("key", "name"):
-        if hasattr(entry, attribute):
-            return False, str(getattr(entry, attribute))
-    return False, str(entry)
+    return False, token(entry)
 
 
 def _typed(level: tp.Any) -> tp.Any:
