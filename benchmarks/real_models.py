@@ -5,10 +5,16 @@ Each module of rows has a tuple `ROWS` of `RealRow`; MODULES is the one place th
 import sys
 
 import nnx_wrappers
-from benchmarks import measure, real_models_scanned
+from benchmarks import (
+    measure,
+    real_models_cold,
+    real_models_linear,
+    real_models_robot,
+    real_models_scanned,
+)
 from benchmarks.plots import Result
 
-MODULES = (real_models_scanned,)
+MODULES = (real_models_cold, real_models_scanned, real_models_robot, real_models_linear)
 
 
 def real_rows(seconds: float, only: str) -> list[Result]:

@@ -19,7 +19,7 @@ Example::
   >>> import nnx_wrappers
   >>> sorted(nnx_wrappers.features())  # doctest: +NORMALIZE_WHITESPACE
   ['fast_variables', 'fast_walk', 'guards', 'lazy_keys', 'lifted_scopes', 'native_scopes', 'plans',
-   'qwix', 'shape_checks']
+   'qwix', 'repeated_calls', 'shape_checks']
 )";
 
 inline constexpr const char* kCacheInfo =

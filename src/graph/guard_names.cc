@@ -66,6 +66,11 @@ void GuardRecorder::note_indirect_calls(const py::RunningFunction& function) {
 
 // Adds the names that code has, and its constants that may be names, for `getattr`.
 void GuardRecorder::add_names_of(nb::handle code) {
+  collect_names_of(code);
+  apply_new_names();
+}
+
+void GuardRecorder::collect_names_of(nb::handle code) {
   const nb::object names = names_of(code);
   for (PyObject* name : py::borrowed_elements(names)) add_name(name);
   std::vector<nb::object> constants{py::get(code, nb::str("co_consts"))};
@@ -80,7 +85,6 @@ void GuardRecorder::add_names_of(nb::handle code) {
       add_name(constant);
     }
   }
-  apply_new_names();
 }
 
 // Notes the new names in every open namespace.

@@ -11,6 +11,7 @@
 #include "py/versions.h"
 #include "upstream/c_functions.h"
 #include "upstream/leaked.h"
+#include "upstream/linen.h"
 #include "upstream/origin.h"
 
 namespace nnx_wrappers::graph {
@@ -39,6 +40,12 @@ constexpr std::array<const char*, 3> kImporterNames = {"import_module", "find_sp
 // Code that has one of these names may ask whether a value is traced.
 constexpr std::array<const char*, 3> kTraceReaderNames = {"Tracer", "is_concrete",
                                                           "ConcretizationTypeError"};
+
+// Code that has one of these names reads Linen's context.
+constexpr std::array<const char*, 2> kContextNames = {"_context", "module_stack"};
+
+// Code that has one of these names may read where a Linen module belongs.
+constexpr std::array<const char*, 3> kParentNames = {"parent", "scope", "path"};
 
 // Code that has one of these names may read the parts of a function that does not run.
 constexpr std::array<const char*, 7> kFunctionReaderNames = {
@@ -102,25 +109,43 @@ Dependencies GuardRecorder::finish() {
   for (const nb::object& cache : std::exchange(lru_caches_, {}))
     inspect_lru_cache(cache, "a remembered result");
   inspect_queue();
-  if (is_refused()) return {nullptr, reason_, false, observed_tracing_ && !is_tracing_};
+  // The parent of a new Linen module is the one that runs the code.
+  observed_context_ = observed_context_ || has_any_name(kContextNames) ||
+                      (makes_linen_modules_ && has_any_name(kParentNames));
+  if (observed_context_) refuse("it asks about Linen's context");
+  if (is_refused()) {
+    return {nullptr, reason_, false, observed_tracing_ && !is_tracing_, observed_context_};
+  }
   if (switches != thread_switches_ && !guards_->sees_every_change()) {
-    return {nullptr, "other threads ran while it was planned", true, false};
+    return {nullptr, "other threads ran while it was planned", true, false, false};
   }
   if (const auto change = guards_->first_change())
-    return {nullptr, *change + " changes from call to call", true, false};
-  return {std::move(guards_), "", false, false};
+    return {nullptr, *change + " changes from call to call", true, false, false};
+  return {std::move(guards_), "", false, false, false};
+}
+
+bool GuardRecorder::is_unchanged_so_far() const {
+  return !is_refused() && suspected_reason_.empty() && lru_caches_.empty() && recorder_ &&
+         recorder_->reason_incomplete().empty() && !guards_->first_change() &&
+         py::equal(numpy_random_state_, upstream::numpy_random_state());
 }
 
 Origin GuardRecorder::origin_of(const py::RunningFunction& function) {
   if (upstream::is_tracer_error_constructor(function.code(), function.globals())) {
     note_tracing_observed("it asks for a value that is not concrete");
   }
+  const upstream::ContextRead read = upstream::context_read(function.code(), function.globals());
+  observed_context_ = observed_context_ || read == upstream::ContextRead::kModule;
+  makes_linen_modules_ = makes_linen_modules_ || read == upstream::ContextRead::kParent;
   return converted(upstream::origin_of_globals(function.globals()));
 }
 
 void GuardRecorder::on_function(const py::RunningFunction& function, Origin origin) {
-  if (is_refused()) return;
   const nb::handle code = function.code();
+  if (is_refused()) {  // what it knows of Linen's context still counts
+    if (origin == Origin::kUser && codes_run_.insert(code.ptr()).second) collect_names_of(code);
+    return;
+  }
   if (origin == Origin::kStandard) {
     if (py::module_name(function.globals()) == "os") guard_environment();
     return;

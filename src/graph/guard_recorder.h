@@ -39,6 +39,7 @@ struct Dependencies {
   std::string reason;
   bool may_be_retried = false;    // another recording of the same code may succeed
   bool observed_tracing = false;  // the code found out that values are traced, and may depend on it
+  bool observed_context = false;  // the code asked for the Linen module that runs it
 };
 
 class GuardRecorder : public py::CallObserver {
@@ -55,6 +56,10 @@ class GuardRecorder : public py::CallObserver {
   // Ends the recording. Compares all guards once, since what the code itself has changed cannot be
   // guarded.
   Dependencies finish();
+
+  // True if nothing that the code has read so far has changed since, and if nothing that cannot be
+  // compared was read. Then code that reads the same does the same as before.
+  bool is_unchanged_so_far() const;
 
   // True for an object that existed before the code ran, and that a guard compares.
   bool is_guarded(nb::handle object) const { return seen_.contains(object.ptr()); }
@@ -95,6 +100,7 @@ class GuardRecorder : public py::CallObserver {
   static bool may_call_indirectly(nb::handle code);
   void note_indirect_calls(const py::RunningFunction& function);
   void add_names_of(nb::handle code);
+  void collect_names_of(nb::handle code);
   void add_names_in(nb::handle texts);
   void add_name(nb::handle name);
   void apply_new_names();
@@ -154,6 +160,8 @@ class GuardRecorder : public py::CallObserver {
   // (dict, name) of functions that code may pass to `map` and the like, which call them unseen.
   std::set<std::pair<PyObject*, PyObject*>> called_indirectly_;
   bool observed_tracing_ = false;
+  bool observed_context_ = false;
+  bool makes_linen_modules_ = false;
   bool is_tracing_;  // true if the caller of the code is traced too
   bool guards_abstract_classes_ = false;
   bool inspects_all_functions_ = false;  // code looks into functions that do not run

@@ -41,6 +41,7 @@ using MayShare = std::function<bool(nb::handle owner, nb::handle name, nb::handl
 struct Captured {
   std::vector<nb::object> values;   // of the slots, in order; each may be a pytree
   std::vector<nb::object> pytrees;  // every nnx.Pytree of the graph
+  std::vector<nb::object> nodes;    // whatever has an identity, also what closures hold
 };
 
 class Template {

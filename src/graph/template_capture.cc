@@ -67,6 +67,8 @@ class Capture {
     return index;
   }
 
+  std::vector<nb::object> seen() && { return std::move(kept_); }
+
   // Captures the contents of the closures' cells. Called once, after `visit`.
   void capture_cells() {
     in_closures_ = true;
@@ -301,6 +303,7 @@ Template Template::capture(nb::handle root, const std::vector<nb::object>& share
   Capture capture(made, shared, may_share, captured);
   capture.visit(root, upstream::kind_of(root));
   capture.capture_cells();
+  captured.nodes = std::move(capture).seen();
   return made;
 }
 

@@ -152,6 +152,8 @@ Facade load() {
   f.child_rng_token = look_for({"flax.core.scope:child_rng_token"});
   f.lazy_rng = look_for({"flax.core.scope:LazyRng"});
   f.lift_pack = look_for({"flax.core.lift:pack"});
+  f.linen_post_init = look_for({"flax.linen:Module.__post_init__"});
+  f.asks_for_linen_module = look_for({"flax.nnx.bridge.wrappers:current_linen_module"});
   f.linen_context = look_up("flax.linen.module:_context");
   f.axis_metadata = look_up("flax.core.meta:AxisMetadata");
   f.partitioned = look_up("flax.core.meta:Partitioned");
@@ -201,6 +203,9 @@ Facade load() {
   f.closed_jaxpr = look_for({"jax.extend.core:ClosedJaxpr"});
   f.jaxpr_as_fun = look_for({"jax.extend.core:jaxpr_as_fun"});
   f.jit = look_up("jax:jit");
+  f.inline_early = look_for({"jax:Inline.JAX_EARLY"});
+  f.type_of = look_for({"jax:typeof"});
+  f.pytree_constructor = look_for({"flax.nnx.pytreelib:_graph_node_meta_call"});
   f.fold_in = look_up("jax.random:fold_in");
   f.lax_add = look_up("jax.lax:add");
   f.compile_time_eval = look_up("jax:ensure_compile_time_eval");

@@ -63,7 +63,9 @@ struct Facade {
   nb::handle child_rng_token;   // marks the counters of a child scope
   nb::handle lazy_rng;          // class flax.core.scope.LazyRng
   nb::handle lift_pack;         // flax.core.lift.pack, which lifted transformations are made with
-  nb::handle linen_context;     // the dynamic context of linen.module
+  nb::handle linen_post_init;   // flax.linen.Module.__post_init__, which looks for a parent
+  nb::handle asks_for_linen_module;  // flax.nnx.bridge.wrappers.current_linen_module
+  nb::handle linen_context;          // the dynamic context of linen.module
   nb::handle axis_metadata;
   nb::handle partitioned;
   nb::handle frozen_dict;
@@ -101,6 +103,9 @@ struct Facade {
   nb::handle ufunc;
   nb::handle numpy_dtype;
   nb::handle make_jaxpr;
+  nb::handle inline_early;        // jax.Inline.JAX_EARLY; before JAX 0.12, jit takes True
+  nb::handle type_of;             // jax.typeof
+  nb::handle pytree_constructor;  // runs the constructor of an nnx.Pytree class
   nb::handle eval_shape;
   nb::handle random_key;
   nb::handle dce_jaxpr;

@@ -40,6 +40,7 @@ const std::array<Definition, kFeatures>& definitions() {
       {"guards", probe_guards, {}},
       {"shape_checks", nullptr, {Feature::kGuards}},
       {"plans", probe_plans, {Feature::kGuards, Feature::kFastVariables, Feature::kFastWalk}},
+      {"repeated_calls", probe_repeated_calls, {Feature::kPlans}},
       {"qwix", nullptr, {}},
   }};
   return all;

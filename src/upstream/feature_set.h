@@ -23,9 +23,10 @@ enum class Feature {
   kGuards,         // what code reads while it runs, recorded and compared
   kShapeChecks,    // Linen's shape check of parameters remembered; needs kGuards
   kPlans,          // constructors remembered; needs kGuards, kFastVariables and kFastWalk
+  kRepeatedCalls,  // equal constructor calls inside one that is planned, traced once; needs kPlans
   kQwix            // submodules of an NNX module have paths while Qwix intercepts
 };
-inline constexpr size_t kFeatures = 9;
+inline constexpr size_t kFeatures = 10;
 
 struct FeatureState {
   const char* name;

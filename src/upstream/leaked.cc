@@ -45,6 +45,11 @@ bool is_tracing() {
   return present.is_valid() && py::type_name(present.type()) != "EvalTrace";
 }
 
+bool is_staging() {
+  const nb::object present = trace_of(facade().current_trace());
+  return present.is_valid() && py::type_name(present.type()) == "DynamicJaxprTrace";
+}
+
 bool is_current_trace(nb::handle trace_state) {
   if (!py::truthy(trace_state.attr("is_valid")())) return false;
   // Up to Flax 0.10.4 is_valid answers True always, and a tracer may be left in a Variable.

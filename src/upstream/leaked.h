@@ -24,6 +24,10 @@ bool may_change_in_current_trace(nb::handle object);
 // True if JAX is tracing: operations become equations of a jaxpr and are not computed.
 bool is_tracing();
 
+// True if JAX stages: the innermost trace makes a jaxpr, and each operation becomes an equation of
+// it. False in the trace of a vmap or a grad inside of it.
+bool is_staging();
+
 // True if the trace of this TraceState ran inside the current one.
 bool is_leaked(nb::handle trace_state);
 

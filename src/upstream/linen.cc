@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "py/containers.h"
+#include "py/modules.h"
 #include "py/object.h"
 #include "py/recursion.h"
 #include "upstream/array.h"
@@ -48,6 +49,17 @@ bool has_submodule(nb::handle linen_module, nb::handle name) {
   const PrivateNames& n = private_names();
   const nb::object children = py::get(py::get(linen_module, n.state), n.children);
   return py::contains(children, name);
+}
+
+ContextRead context_read(nb::handle code, nb::handle globals) {
+  const auto is_code_of = [&](nb::handle function) {
+    return function.is_valid() && PyFunction_Check(function.ptr()) != 0 &&
+           PyFunction_GetCode(function.ptr()) == code.ptr();
+  };
+  if (is_code_of(facade().linen_post_init)) return ContextRead::kParent;
+  const bool is_of_bridge_modules = py::module_name(globals) == "flax.nnx.bridge.module";
+  const bool asks = is_of_bridge_modules || is_code_of(facade().asks_for_linen_module);
+  return asks ? ContextRead::kModule : ContextRead::kNone;
 }
 
 NoLinenModule::NoLinenModule(nb::handle stand_in)

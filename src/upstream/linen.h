@@ -26,6 +26,15 @@ nb::object enclosing_mutable();
 // True if the bound Linen module has adopted a submodule of this name.
 bool has_submodule(nb::handle linen_module, nb::handle name);
 
+// What a function of Flax, given by its code and globals, reads of Linen's context or of that of
+// flax.nnx.bridge.module.
+enum class ContextRead {
+  kNone,
+  kModule,  // the innermost module, for its caller
+  kParent   // the parent of a new Linen module, which is the innermost one
+};
+ContextRead context_read(nb::handle code, nb::handle globals);
+
 // While it lives, no Linen module is current in this thread. Linen finds `stand_in` in the place of
 // one: None, or an object with which it fails.
 class NoLinenModule {

@@ -6,6 +6,7 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "upstream/array.h"
+#include "upstream/constructor_watch.h"
 #include "upstream/dialect/dialect.h"
 #include "upstream/facade.h"
 #include "upstream/instance.h"
@@ -203,6 +204,21 @@ std::string probe_plans() {
     if (!needed.is_valid()) return "JAX does not have what reads and cuts programs";
   }
   return "";
+}
+
+std::string probe_repeated_calls() {
+  const Facade& f = facade();
+  if (!f.type_of.is_valid()) return "jax.typeof is missing";
+  if (!ConstructorWatch::is_supported()) return "constructors are run in another way";
+  nb::object seen;
+  const ConstructorWatch watch(
+      [&](nb::handle type, const nb::tuple& args, const nb::dict& kwargs) -> nb::object {
+        seen = nb::borrow(type);
+        return ConstructorWatch::construct(type, args, kwargs);
+      });
+  const nb::object made = f.nnx_module();
+  const bool is_seen = seen.is_valid() && seen.is(f.nnx_module) && made.type().is(f.nnx_module);
+  return is_seen ? "" : "constructors are called in another way";
 }
 
 }  // namespace nnx_wrappers::upstream

@@ -14,5 +14,6 @@ std::string probe_lifted_scopes();
 std::string probe_lazy_keys();
 std::string probe_guards();
 std::string probe_plans();
+std::string probe_repeated_calls();
 
 }  // namespace nnx_wrappers::upstream

@@ -69,6 +69,12 @@ nb::object as_function(nb::handle program) { return facade().jaxpr_as_fun(progra
 
 nb::object jitted(const nb::object& function) { return facade().jit(function); }
 
+nb::object staged(nb::handle program) {
+  const Facade& f = facade();
+  const nb::object early = f.inline_early.is_valid() ? nb::borrow(f.inline_early) : nb::bool_(true);
+  return f.jit(as_function(program), nb::arg("inline") = early);
+}
+
 std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& inputs) {
   const Facade& f = facade();
   std::vector<nb::object> outputs = py::elements(py::call(function, inputs, nb::dict()));

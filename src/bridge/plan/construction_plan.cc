@@ -5,14 +5,14 @@
 
 #include "bridge/convert/given_variables.h"
 #include "bridge/plan/context_queries.h"
-#include "bridge/to_nnx/attributes.h"
+#include "bridge/plan/repeated_calls.h"
+#include "bridge/plan/single_trace.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
-#include "py/function.h"
-#include "py/identity_set.h"
 #include "py/object.h"
 #include "py/recursion.h"
 #include "upstream/facade.h"
+#include "upstream/feature_set.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
 #include "upstream/program.h"
@@ -25,73 +25,13 @@ namespace nb = nanobind;
 
 namespace {
 
-// The objects that the caller gave. If the constructor keeps one of them, all modules of the plan
-// share it. The attributes of an argument count as given too, as in `self.mesh = config.mesh`; of
-// containers, closures and partials, which are keyed by their parts, the parts are given.
-class GivenObjects {
- public:
-  void add(nb::handle object) {
-    const py::RecursionGuard guard(" while reading the arguments of an NNX class");
-    if (!seen_.insert(object)) return;  // a mapping may hold itself
-    if (PyTuple_Check(object.ptr()) || PyList_Check(object.ptr())) {
-      for (const nb::object& element : py::elements(object)) add(element);
-    } else if (py::is_mapping(object)) {
-      for (const auto& item : py::mapping_items(object)) add(item.second);
-    } else if (object.type().is(upstream::facade().partial)) {
-      for (const char* part : {"func", "args", "keywords"}) add(py::get(object, nb::str(part)));
-    } else if (PyMethod_Check(object.ptr())) {
-      for (const char* part : {"__func__", "__self__"}) add(py::get(object, nb::str(part)));
-    } else if (PyFunction_Check(object.ptr()) && !py::cells_of(object).empty()) {
-      for (const char* part : {"__defaults__", "__kwdefaults__", "__dict__"})
-        add(py::get(object, nb::str(part)));
-      for (const nb::object& cell : py::cells_of(object)) {
-        const nb::object contents = py::cell_contents(cell);
-        if (contents.is_valid()) add(contents);
-      }
-    } else {
-      objects_.push_back(nb::borrow(object));
-      const nb::object attributes = py::get_optional(object, nb::str("__dict__"));
-      if (!py::is_class(object) && attributes.is_valid() && PyDict_CheckExact(attributes.ptr())) {
-        for (auto& item : py::dict_items(attributes)) objects_.push_back(item.second);
-      }
-    }
-  }
-
-  const std::vector<nb::object>& objects() const { return objects_; }
-
- private:
-  std::vector<nb::object> objects_;
-  py::IdentitySet seen_;
-};
-
-// The function that JAX traces refers to local variables of `build`. JAX may keep it, so this flag
-// tells whether it may still be called: once, and before `build` returns.
-struct SingleTrace {
-  std::shared_ptr<bool> is_pending = std::make_shared<bool>(true);
-  SingleTrace() = default;
-  ~SingleTrace() { *is_pending = false; }
-  SingleTrace(const SingleTrace&) = delete;
-  SingleTrace& operator=(const SingleTrace&) = delete;
-};
-
-// True for an unbound Linen module inside a ToNNX. It runs in scopes that the ToNNX makes, so all
-// modules of the plan may share it.
-bool is_inner_linen_module(nb::handle owner, nb::handle name, nb::handle value) {
-  return name.equal(upstream::names().to_nnx_module) && is_to_nnx(owner) &&
-         upstream::is_linen_module(value) && py::get(value, upstream::names().scope).is_none();
+// Nothing where the calls inside a constructor all have to run: Qwix finds its modules by the
+// calls.
+std::unique_ptr<RepeatedCalls> watched_calls(const ConstructorCall& call,
+                                             const graph::GuardRecorder& recorder) {
+  if (call.interceptors.is_valid() || !upstream::has(upstream::Feature::kRepeatedCalls)) return {};
+  return std::make_unique<RepeatedCalls>(recorder);
 }
-
-// A Captured whose destructor empties the captured modules: they are in reference cycles, which
-// would keep the tracers of the trace alive.
-struct DissolvedCapture : graph::Captured {
-  DissolvedCapture() = default;
-  ~DissolvedCapture() {
-    values.clear();
-    for (const nb::object& pytree : pytrees) PyDict_Clear(py::instance_dict(pytree).ptr());
-  }
-  DissolvedCapture(const DissolvedCapture&) = delete;
-  DissolvedCapture& operator=(const DissolvedCapture&) = delete;
-};
 
 nb::tuple select(const std::vector<nb::object>& keys, const std::vector<bool>& used) {
   nb::list chosen;
@@ -116,52 +56,25 @@ nb::tuple abstract_keys(const ConstructorCall& call) {
   return nb::tuple(keys);
 }
 
-// The nnx.Rngs for a constructor, with these keys; an invalid object if it takes none.
+// The nnx.Rngs for a constructor, with these keys.
 nb::object rngs_from(const ConstructorCall& call, const nb::args& keys) {
-  if (!call.takes_rngs) return {};
   nb::dict streams;
   size_t next = 0;
   for (const Stream& stream : call.streams) {
     streams[stream.name] = stream.key_type.is_valid() ? nb::object(keys[next++]) : stream.seed;
   }
-  return py::call(upstream::facade().rngs, nb::tuple(), streams);
+  return make_rngs(call, streams);
 }
 
 }  // namespace
 
-nb::tuple ConstructionPlan::capture(nb::handle module, const ConstructorCall& call,
-                                    const graph::GuardRecorder& recorder) {
-  GivenObjects given;
-  given.add(call.args);
-  given.add(call.kwargs);
-  // Modules of the plan may share an object that existed before the constructor ran: a guard
-  // compares it.
-  const auto may_share = [&](nb::handle owner, nb::handle name, nb::handle value) {
-    return recorder.is_guarded(value) ||
-           (owner.is_valid() && is_inner_linen_module(owner, name, value));
-  };
-  DissolvedCapture captured;
-  template_ = graph::Template::capture(module, given.objects(), may_share, captured);
-  nb::list outputs;
-  for (size_t i = 0; i < captured.values.size(); ++i) {
-    first_output_.push_back(nb::len(outputs));
-    trees_.emplace_back();
-    if (template_.slots()[i].constant.is_valid()) continue;
-    const nb::object flat = upstream::facade().tree_flatten(captured.values[i]);
-    for (const nb::object& leaf : py::elements(flat[0])) outputs.append(leaf);
-    trees_.back() = flat[1];
-  }
-  first_output_.push_back(nb::len(outputs));
-  return nb::tuple(outputs);
-}
-
 void ConstructionPlan::complete() {
   prepare_closure_values();
-  for (const graph::Slot& slot : template_.slots()) {
+  for (const graph::Slot& slot : captured_.slots()) {
     const bool is_state = slot.type.is_valid() && !slot.is_in_closure;
     collections_.push_back(is_state ? upstream::collection_of(slot.type) : nb::object());
   }
-  layout_ = std::make_unique<const VariableLayout>(template_.slots(), collections_);
+  layout_ = std::make_unique<const VariableLayout>(captured_.slots(), collections_);
   for (const nb::object& aval : upstream::output_avals(program_)) {
     is_exact_.push_back(is_integer_or_key(aval));
   }
@@ -175,15 +88,23 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   add_roots(call, recorder);
   const SingleTrace single_trace;
   const auto trace = [&, is_pending = single_trace.is_pending](const nb::args& keys) -> nb::object {
-    if (!std::exchange(*is_pending, false)) {
-      throw InternalError("the trace of a constructor was run again");
-    }
+    SingleTrace::begin(*is_pending);
     const nb::object rngs = rngs_from(call, keys);
     recorder.start();
-    const nb::object module = construct(call, rngs);
+    bool is_disturbed = false;
+    const nb::object module = [&] {
+      const std::unique_ptr<RepeatedCalls> watched = watched_calls(call, recorder);
+      nb::object made = construct(call, rngs);
+      is_disturbed = watched != nullptr && watched->has_disturbed();
+      return made;
+    }();
     dependencies = recorder.finish();
+    if (is_disturbed) {
+      reason = "a constructor inside it that changes what it reads";
+      return nb::tuple();
+    }
     try {
-      return plan->capture(module, call, recorder);
+      return plan->captured_.take_apart(module, {call.args, call.kwargs}, recorder);
     } catch (const graph::Refusal& refusal) {
       reason = refusal.what();
       return nb::tuple();
@@ -201,19 +122,21 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
     reason = "a constructor that cannot be traced (" + py::type_name(error.type()) + ")";
   }
   if (reason.empty()) reason = upstream::reason_not_reusable(plan->program_);
-  if (reason.empty() && queries.asked()) reason = "a constructor that asks about Linen's context";
+  const bool asked = queries.asked() || dependencies.observed_context;
+  if (reason.empty() && asked) reason = "a constructor that asks about Linen's context";
   if (!reason.empty()) return {nullptr, {nullptr, reason, false}};
   plan->complete();
   return {std::move(plan), std::move(dependencies)};
 }
 
 void ConstructionPlan::prepare_closure_values() {
-  const auto& slots = template_.slots();
-  std::vector<bool> needed(first_output_.back(), false);
+  const auto& slots = captured_.slots();
+  std::vector<bool> needed(captured_.outputs(), false);
   bool any = false;
   for (size_t i = 0; i < slots.size(); ++i) {
     if (!slots[i].is_in_closure || slots[i].constant.is_valid()) continue;
-    for (size_t output = first_output_[i]; output < first_output_[i + 1]; ++output)
+    for (size_t output = captured_.first_output(i); output < captured_.first_output(i + 1);
+         ++output)
       needed[output] = any = true;
   }
   if (!any) return;
@@ -225,27 +148,30 @@ void ConstructionPlan::prepare_closure_values() {
 void ConstructionPlan::add_closure_values(const std::vector<nb::object>& keys,
                                           std::vector<nb::object>& values) const {
   if (!closure_part_) return;
-  const auto& slots = template_.slots();
+  const auto& slots = captured_.slots();
   const std::vector<nb::object> outputs =
       upstream::evaluate(closure_part_->function, select(keys, closure_part_->used_keys));
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
     if (slots[i].is_in_closure && !slots[i].constant.is_valid())
-      values[i] = value_from(outputs, next, i);
+      values[i] = captured_.value_from(outputs, next, i);
   }
-}
-
-nb::object ConstructionPlan::value_from(const std::vector<nb::object>& outputs, size_t& next,
-                                        size_t slot) const {
-  nb::list leaves;
-  for (size_t output = first_output_[slot]; output < first_output_[slot + 1]; ++output)
-    leaves.append(outputs.at(next++));
-  return trees_[slot].attr("unflatten")(leaves);
 }
 
 ConstructionPlan::Part ConstructionPlan::uncompiled_part(const std::vector<bool>& needed) const {
   upstream::Pruned pruned = upstream::prune(program_, needed);
   return {upstream::as_function(pruned.program), std::move(pruned.used_inputs), {}};
+}
+
+// For all outputs: there is one such part.
+std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::staged_part(
+    const std::vector<bool>& needed) const {
+  if (staged_part_ == nullptr) {
+    upstream::Pruned pruned = upstream::prune(program_, needed);
+    staged_part_ = std::make_shared<const Part>(
+        Part{upstream::staged(pruned.program), std::move(pruned.used_inputs), {}});
+  }
+  return staged_part_;
 }
 
 std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
@@ -291,12 +217,12 @@ ConstructionPlan::Made ConstructionPlan::instantiate(const ConstructorCall& call
   Taken taken{*std::move(values), {}};
   for (size_t i = 0; i < taken.values.size(); ++i) {
     if (!taken.values[i].is_valid()) {
-      if (is_parameter(i)) taken.missing.push_back(template_.slots()[i].path);
+      if (is_parameter(i)) taken.missing.push_back(captured_.slots()[i].path);
     } else if (!has_structure_of(i, taken.values[i])) {
       return {};
     }
   }
-  return finish(call, scope, std::move(taken), false);
+  return finish(call, scope, std::move(taken), Run::kCompiled);
 }
 
 bool ConstructionPlan::is_parameter(size_t slot) const {
@@ -305,16 +231,13 @@ bool ConstructionPlan::is_parameter(size_t slot) const {
 
 bool ConstructionPlan::has_structure_of(size_t slot, nb::handle value) const {
   if (!py::is_list_or_tuple(value)) return true;
-  const upstream::Facade& f = upstream::facade();
-  const nb::object& constant = template_.slots()[slot].constant;
-  const nb::object expected =
-      constant.is_valid() ? nb::object(f.tree_flatten(constant)[1]) : trees_[slot];
-  return !expected.is_valid() || nb::object(f.tree_flatten(value)[1]).equal(expected);
+  const nb::object structure = upstream::facade().tree_flatten(value)[1];
+  return structure.equal(captured_.structure(slot));
 }
 
 ConstructionPlan::Made ConstructionPlan::instantiate(const ConstructorCall& call, nb::handle scope,
                                                      graph::StateTree& given, bool in_steps) const {
-  const auto& slots = template_.slots();
+  const auto& slots = captured_.slots();
   Taken taken;
   taken.values.reserve(slots.size());
   for (size_t i = 0; i < slots.size(); ++i) {
@@ -326,39 +249,46 @@ ConstructionPlan::Made ConstructionPlan::instantiate(const ConstructorCall& call
     if (!leaf.is_given && is_parameter(i)) taken.missing.push_back(slots[i].path);
     taken.values.push_back(std::move(leaf.value));
   }
-  return finish(call, scope, std::move(taken), in_steps);
+  return finish(call, scope, std::move(taken), in_steps ? Run::kInSteps : Run::kCompiled);
+}
+
+nb::object ConstructionPlan::initialize(const ConstructorCall& call, nb::handle scope) const {
+  Taken none{std::vector<nb::object>(captured_.slots().size()), {}};
+  return finish(call, scope, std::move(none), Run::kStaged).module;
 }
 
 ConstructionPlan::Made ConstructionPlan::finish(const ConstructorCall& call, nb::handle scope,
-                                                Taken taken, bool in_steps) const {
+                                                Taken taken, Run run) const {
   std::vector<nb::object>& values = taken.values;
-  const auto& slots = template_.slots();
+  const auto& slots = captured_.slots();
   std::vector<bool> needed(is_exact_.size(), false);
   for (size_t i = 0; i < slots.size(); ++i) {
     if (values[i].is_valid()) continue;
     if (slots[i].constant.is_valid()) {
-      values[i] =
-          slots[i].is_shared ? slots[i].constant : upstream::copied_value(slots[i].constant);
+      values[i] = captured_.constant(i);
       continue;
     }
-    if (slots[i].is_in_closure) continue;
-    for (size_t output = first_output_[i]; output < first_output_[i + 1]; ++output) {
-      if (!is_exact_[output] && !in_steps) return {};
+    if (slots[i].is_in_closure && run != Run::kStaged) continue;
+    for (size_t output = captured_.first_output(i); output < captured_.first_output(i + 1);
+         ++output) {
+      if (!is_exact_[output] && run == Run::kCompiled) return {};
       needed[output] = true;
     }
   }
   const std::shared_ptr<const Part> part =
-      in_steps ? std::make_shared<const Part>(uncompiled_part(needed)) : part_for(needed);
+      run == Run::kInSteps  ? std::make_shared<const Part>(uncompiled_part(needed))
+      : run == Run::kStaged ? staged_part(needed)
+                            : part_for(needed);
   const std::vector<nb::object> keys = draw_keys(call, scope, *part);
-  add_closure_values(keys, values);
+  if (run != Run::kStaged) add_closure_values(keys, values);
   const std::vector<nb::object> outputs =
       part->constants ? *part->constants
                       : upstream::evaluate(part->function, select(keys, part->used_keys));
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
-    if (!values[i].is_valid()) values[i] = value_from(outputs, next, i);
+    if (!values[i].is_valid()) values[i] = captured_.value_from(outputs, next, i);
   }
-  return {template_.instantiate(values), std::move(taken.missing)};
+  return {captured_.instantiate(values), std::move(taken.missing)};
 }
 
 }  // namespace nnx_wrappers::bridge

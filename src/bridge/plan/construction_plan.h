@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "bridge/plan/constructor_call.h"
+#include "bridge/plan/module_capture.h"
 #include "bridge/plan/variable_layout.h"
 #include "graph/guard_recorder.h"
 #include "graph/state_tree.h"
-#include "graph/template.h"
 
 namespace nnx_wrappers::bridge {
 
@@ -50,6 +50,13 @@ class ConstructionPlan {
   Made instantiate(const ConstructorCall& call, nanobind::handle scope, graph::StateTree& given,
                    bool in_steps) const;
 
+  // Makes the module of an `init`, whose values the program computes, in a trace that stages: its
+  // equations are added to the jaxpr that is being traced.
+  nanobind::object initialize(const ConstructorCall& call, nanobind::handle scope) const;
+
+  // True if there is a ToNNX in the module.
+  bool has_to_nnx() const { return captured_.has_to_nnx(); }
+
  private:
   // The part of the program that computes one set of missing values.
   struct Part {
@@ -65,42 +72,41 @@ class ConstructionPlan {
   };
 
   ConstructionPlan() = default;
-  // Captures the template of the module, and returns the values of its traced slots.
-  nanobind::tuple capture(nanobind::handle module, const ConstructorCall& call,
-                          const graph::GuardRecorder& recorder);
   // Derives from template and program what is needed for every module.
   void complete();
+  // How the program is run.
+  enum class Run {
+    kCompiled,  // only for values that are the same bits then
+    kInSteps,   // operation by operation
+    kStaged     // as equations of the current trace
+  };
   // Computes the missing values and makes the module.
-  Made finish(const ConstructorCall& call, nanobind::handle scope, Taken taken,
-              bool in_steps) const;
+  Made finish(const ConstructorCall& call, nanobind::handle scope, Taken taken, Run run) const;
   bool is_parameter(size_t slot) const;
   // True unless the value is a list or tuple of another structure than the slot's value.
   bool has_structure_of(size_t slot, nanobind::handle value) const;
   void prepare_closure_values();
   void add_closure_values(const std::vector<nanobind::object>& keys,
                           std::vector<nanobind::object>& values) const;
-  // The value of a slot from the outputs of the program, from `next` on, which it advances.
-  nanobind::object value_from(const std::vector<nanobind::object>& outputs, size_t& next,
-                              size_t slot) const;
   std::shared_ptr<const Part> part_for(const std::vector<bool>& needed) const;
+  std::shared_ptr<const Part> staged_part(const std::vector<bool>& needed) const;
   Part uncompiled_part(const std::vector<bool>& needed) const;
   // A key for each input of the program that the part or the closures use. Of all other streams
   // the counters advance.
   std::vector<nanobind::object> draw_keys(const ConstructorCall& call, nanobind::handle scope,
                                           const Part& part) const;
 
-  graph::Template template_;
+  ModuleCapture captured_;
   std::vector<nanobind::object> collections_;  // of each slot; invalid if it has none
   std::unique_ptr<const VariableLayout> layout_;
-  std::vector<nanobind::object> trees_;  // the pytree structure of each traced slot
-  std::vector<size_t> first_output_;     // of each slot; the last entry is the number of outputs
-  nanobind::object program_;             // a ClosedJaxpr
-  std::vector<bool> is_exact_;           // true for outputs that are integers or keys
-  std::optional<Part> closure_part_;     // what closures hold, if they hold any
+  nanobind::object program_;          // a ClosedJaxpr
+  std::vector<bool> is_exact_;        // true for outputs that are integers or keys
+  std::optional<Part> closure_part_;  // what closures hold, if they hold any
   // By the outputs that are needed. There are few, one for each set of collections that callers
   // leave out; if there are too many, all are forgotten.
   static constexpr size_t kMaxParts = 64;
   mutable std::map<std::vector<bool>, std::shared_ptr<const Part>> parts_;
+  mutable std::shared_ptr<const Part> staged_part_;  // all outputs, as equations
 };
 
 }  // namespace nnx_wrappers::bridge

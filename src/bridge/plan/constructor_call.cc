@@ -4,6 +4,7 @@
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
 #include "py/object.h"
+#include "py/python_class.h"
 #include "upstream/facade.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
@@ -57,14 +58,25 @@ ConstructorCall read_constructor_call(nb::handle to_linen, nb::handle scope, boo
   call.takes_rngs = !py::truthy(py::get(to_linen, n.skip_rng));
   if (!call.takes_rngs) return call;
   bool has_default = false;
+  bool has_params = false;
   for (const nb::object& name : py::elements(upstream::undrawn_rngs(scope))) {
     has_default = has_default || name.equal(n.default_);
+    has_params = has_params || name.equal(n.params);
     call.streams.push_back({name, upstream::key_type(scope, name), {}});
   }
+  call.falls_back = initializing && has_params && !has_default;
   if (!initializing && !has_default) {
     call.streams.push_back({nb::borrow(n.default_), {}, nb::int_(0)});
   }
   return call;
+}
+
+nb::object make_rngs(const ConstructorCall& call, const nb::dict& streams) {
+  if (!call.takes_rngs) return {};
+  const nb::object rngs_class = call.falls_back
+                                    ? py::python_class("LinenRngs", "nnx_wrappers._rngs")
+                                    : nb::borrow(upstream::facade().rngs);
+  return py::call(rngs_class, nb::tuple(), streams);
 }
 
 nb::object construct(const ConstructorCall& call, const nb::object& rngs) {
@@ -133,6 +145,7 @@ CallKey key_of(const ConstructorCall& call) {
   // Only the augment function is given the name of the module.
   if (!call.augment_fn.is_none()) key.append(call.name);
   key.append(nb::bool_(call.takes_rngs));
+  key.append(nb::bool_(call.falls_back));
   for (const Stream& stream : call.streams) {
     key.append(stream.name);
     key.append(stream.key_type.is_valid() ? stream.key_type : stream.seed);

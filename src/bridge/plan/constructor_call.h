@@ -24,6 +24,7 @@ struct ConstructorCall {
   nanobind::object augment_fn;
   nanobind::object name;
   bool takes_rngs = false;
+  bool falls_back = false;  // streams that are missing fall back to 'params', as in Linen's `init`
   std::vector<Stream> streams;
   nanobind::object interceptors;  // upstream::qwix_interceptors
 };
@@ -31,6 +32,10 @@ struct ConstructorCall {
 // Reads the fields of a ToLinen and the streams of its scope. Draws no key.
 ConstructorCall read_constructor_call(nanobind::handle to_linen, nanobind::handle scope,
                                       bool initializing);
+
+// The nnx.Rngs for the constructor, with a key or a seed for each stream; an invalid object if it
+// takes none.
+nanobind::object make_rngs(const ConstructorCall& call, const nanobind::dict& streams);
 
 // Runs the constructor and the augment function. `rngs` is an nnx.Rngs, or invalid if the class
 // takes none.

@@ -114,6 +114,14 @@ void PlanCache::add_reason(nb::handle key, const std::string& reason, bool may_b
   if (!may_be_retried || ++entry->attempts >= kMaxAttempts) entry->reason = reason;
 }
 
+bool PlanCache::note_init(nb::handle key) {
+  const nb::set inits = inits_;  // owned, since a look-up may clear the cache
+  if (py::contains(inits, key)) return true;
+  const nb::set dying = inits.size() < kMaxEntries ? nb::set() : std::exchange(inits_, nb::set());
+  inits_.add(key);
+  return false;
+}
+
 std::map<std::string, size_t> PlanCache::not_planned() const {
   std::map<std::string, size_t> counts = unkeyable_;
   for (const auto& [id, entry] : entries_) {
@@ -130,6 +138,7 @@ size_t PlanCache::size() const {
 
 void PlanCache::clear() {
   const nb::dict dying_keys = std::exchange(ids_, nb::dict());
+  const nb::set dying_inits = std::exchange(inits_, nb::set());
   const auto dying = std::exchange(entries_, {});
   unkeyable_.clear();
   rebuilt_.clear();

@@ -7,6 +7,7 @@
 #include "py/call_recorder.h"
 #include "py/object.h"
 #include "upstream/feature_set.h"
+#include "upstream/leaked.h"
 
 namespace nnx_wrappers::bridge {
 
@@ -38,11 +39,14 @@ Planned new_plan(const ConstructorCall& call, nb::handle key, const std::string&
   return {plan, !reason.empty()};
 }
 
+bool may_plan() {
+  return upstream::has(upstream::Feature::kPlans) && PlanCache::get().is_enabled();
+}
+
 }  // namespace
 
 Planned plan_for(const ConstructorCall& call, UsageOfCall& usage) {
-  const bool is_off = !upstream::has(upstream::Feature::kPlans);
-  if (is_off || !PlanCache::get().is_enabled()) {
+  if (!may_plan()) {
     usage.not_planned("plans are switched off");
     return {};
   }
@@ -71,6 +75,29 @@ Planned plan_for(const ConstructorCall& call, UsageOfCall& usage) {
   plans.note_unkeyable(reason);
   usage.not_planned(reason);
   return {};
+}
+
+std::shared_ptr<const ConstructionPlan> plan_for_init(const ConstructorCall& call,
+                                                      UsageOfCall& usage) {
+  const bool may_stage = may_plan() && !py::CallRecorder::is_recording() &&
+                         !call.interceptors.is_valid() && upstream::is_staging();
+  if (!may_stage) return nullptr;
+  PlanCache& plans = PlanCache::get();
+  std::shared_ptr<const ConstructionPlan> plan;
+  try {
+    const CallKey call_key = key_of(call);
+    if (!call_key.key.is_valid() || !plans.note_init(call_key.key)) return nullptr;
+    PlanCache::Found found = plans.find(call_key.key);
+    if (found.plan != nullptr) {
+      usage.plan_hit();
+      plan = std::move(found.plan);
+    } else if (found.reason.empty()) {
+      plan = new_plan(call, call_key.key, found.changed, usage).plan;
+    }
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+  }
+  return plan != nullptr && !plan->has_to_nnx() ? plan : nullptr;
 }
 
 }  // namespace nnx_wrappers::bridge

@@ -17,4 +17,10 @@ struct Planned {
 // Counts in `usage` the plan that it has found or made, or the reason why there is none.
 Planned plan_for(const ConstructorCall& call, UsageOfCall& usage);
 
+// The plan by which an `init` makes its module, or null if the constructor has to run: outside of a
+// trace that stages, at the first of equal calls, and wherever there can be no plan. Nor is there
+// one for a module with a ToNNX in it, which `init` has yet to make variables for.
+std::shared_ptr<const ConstructionPlan> plan_for_init(const ConstructorCall& call,
+                                                      UsageOfCall& usage);
+
 }  // namespace nnx_wrappers::bridge

@@ -28,6 +28,7 @@
 #include "py/python_class.h"
 #include "upstream/dialect/wrapper.h"
 #include "upstream/facade.h"
+#include "upstream/leaked.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
 #include "upstream/node.h"
@@ -50,15 +51,6 @@ void require_to_linen() {
   throw nb::python_error();
 }
 
-nb::object make_rngs(nb::handle self, bool initializing) {
-  const upstream::Names& n = upstream::names();
-  const nb::dict keys = linen_rngs_dict(self, !initializing);
-  const bool falls_back = initializing && keys.contains(n.params) && !keys.contains(n.default_);
-  const nb::object rngs_class = falls_back ? py::python_class("LinenRngs", "nnx_wrappers._rngs")
-                                           : nb::borrow(upstream::facade().rngs);
-  return py::call(rngs_class, nb::tuple(), keys);
-}
-
 // Runs the constructor with its initializers, as Flax's bridge does. Replaces the arguments of the
 // call by clones.
 nb::object run_constructor(nb::handle self, ConstructorCall& call, bool initializing) {
@@ -66,7 +58,7 @@ nb::object run_constructor(nb::handle self, ConstructorCall& call, bool initiali
   call.args = std::move(cloned.args);
   call.kwargs = std::move(cloned.kwargs);
   nb::object rngs;
-  if (call.takes_rngs) rngs = make_rngs(self, initializing);
+  if (call.takes_rngs) rngs = bridge::make_rngs(call, linen_rngs_dict(self, !initializing));
   return bridge::construct(call, rngs);
 }
 
@@ -89,7 +81,10 @@ nb::object module_by_plan(nb::handle self, const ConstructorCall& call,
   bridge::ConstructionPlan::Made made = planned.plan->instantiate(call, scope, variables);
   if (!made.module.is_valid()) {
     graph::StateTree given = bridge::given_variables(variables);
-    made = planned.plan->instantiate(call, scope, given, planned.is_of_this_call);
+    // In a trace that stages, each operation of the program becomes the equation that the
+    // constructor would have made.
+    const bool in_steps = planned.is_of_this_call || upstream::is_staging();
+    made = planned.plan->instantiate(call, scope, given, in_steps);
     if (!made.module.is_valid()) return {};
     bridge::load_variables(self, made.module, given);
   }
@@ -185,6 +180,15 @@ bool is_inside_any(const graph::Path& path, const std::vector<UninitializedToNNX
       fresh, [&](const UninitializedToNNX& entry) { return graph::begins_with(path, entry.path); });
 }
 
+// The module of an `init`. While JAX stages, the second of equal layers is planned, and later ones
+// are made by the plan: they add the equations of its program, with their own keys. Else the
+// constructor runs.
+nb::object module_for_init(nb::handle self, ConstructorCall& call, UsageOfCall& usage) {
+  const std::shared_ptr<const bridge::ConstructionPlan> plan = bridge::plan_for_init(call, usage);
+  if (plan != nullptr) return plan->initialize(call, py::get(self, upstream::names().scope));
+  return run_constructor(self, call, true);
+}
+
 // The variables are stored before the method runs, since the constructor of the NNX module has made
 // them. Those of a ToNNX are stored after it, since its first call makes them.
 nb::object initialize(nb::handle self, nb::handle nnx_method, const nb::tuple& args,
@@ -193,7 +197,7 @@ nb::object initialize(nb::handle self, nb::handle nnx_method, const nb::tuple& a
       bridge::read_constructor_call(self, py::get(self, upstream::names().scope), true);
   UsageOfCall usage("ToLinen", call.nnx_class);
   usage.initializes();
-  const nb::object module = run_constructor(self, call, true);
+  const nb::object module = module_for_init(self, call, usage);
   update(self, module);
   std::optional<bridge::QwixPaths> paths;
   if (call.interceptors.is_valid()) paths.emplace(module);

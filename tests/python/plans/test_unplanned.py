@@ -1,5 +1,7 @@
 """Constructors that get no plan: they run at each call, and the reason is noted."""
 
+import random
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -201,6 +203,37 @@ def test_a_constructor_that_asks_about_linen_is_not_planned():
     for _ in range(2):
         assert model.apply({}) == (True, False)
     assert "asks about Linen" in reasons()
+
+
+WAYS_TO_ASK = {
+    "our function": lambda: ours.current_linen_module() is not None,
+    "Flax's function": lambda: nnx.bridge.wrappers.current_linen_module() is not None,
+    "Linen's context": lambda: nn.module._context.module_stack[-1] is not None,
+    "the parent of a new module": lambda: nn.Dense(3).parent is not None,
+    "one who draws too": lambda: [random.random(), nn.Dense(3).parent][1] is not None,
+    "Flax's own modules": lambda: nnx.bridge.module.current_context() is None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS_TO_ASK)
+def test_whoever_asks_about_linen_gets_the_true_answer(way):
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.inside = WAYS_TO_ASK[way]()
+
+        def __call__(self, x):
+            return x * (2.0 if self.inside else 3.0)
+
+    class Layers(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for _ in range(3):
+                x = ours.ToLinen(Model)(x)
+            return x
+
+    for _ in range(3):
+        assert_same(ours.ToLinen(Model).apply({}, X), X * 2.0)
+        assert_same(jax.jit(Layers().init_with_output)(RNGS, X)[0], X * 8.0)
 
 
 def test_objects_that_the_constructor_did_not_make_are_not_planned():

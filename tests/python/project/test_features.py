@@ -27,6 +27,7 @@ NAMES = [
     "guards",
     "shape_checks",
     "plans",
+    "repeated_calls",
     "qwix",
 ]
 FACADE = (ROOT / "src/upstream/facade.cc").read_text(encoding="utf-8")

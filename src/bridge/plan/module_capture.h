@@ -1,0 +1,60 @@
+// A module that a traced constructor has made, taken apart into a template and the values of it
+// that the trace computes.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <vector>
+
+#include "graph/guard_recorder.h"
+#include "graph/template.h"
+
+namespace nnx_wrappers::bridge {
+
+class ModuleCapture {
+ public:
+  // Takes the module apart, and returns the values that the trace computes: the outputs of its
+  // program. `arguments` are what the constructor was given. All modules that are made later share
+  // them if the constructor keeps them; the attributes of an argument count as given too, as in
+  // `self.mesh = config.mesh`. So they do with objects that a guard of `recorder` compares. Throws
+  // graph::Refusal if the module cannot be kept, or holds one of the nodes `foreign`.
+  nanobind::tuple take_apart(nanobind::handle module,
+                             const std::vector<nanobind::object>& arguments,
+                             const graph::GuardRecorder& recorder,
+                             const std::vector<nanobind::object>& foreign = {});
+
+  const std::vector<graph::Slot>& slots() const { return template_.slots(); }
+
+  // The outputs of a slot: from the first one, up to the first one of the next slot.
+  size_t first_output(size_t slot) const { return first_output_[slot]; }
+  size_t outputs() const { return first_output_.back(); }
+
+  // True if the value of a slot is computed by the program, and is no constant.
+  bool is_computed(size_t slot) const { return !slots()[slot].constant.is_valid(); }
+
+  // The constant of a slot for one more module.
+  nanobind::object constant(size_t slot) const;
+
+  // The structure of the value of a slot, which is a pytree.
+  nanobind::object structure(size_t slot) const;
+
+  // The value of a slot from a list of outputs, from `next` on, which it advances.
+  nanobind::object value_from(const std::vector<nanobind::object>& outputs, size_t& next,
+                              size_t slot) const;
+
+  // True if there is a ToNNX in the module.
+  bool has_to_nnx() const { return has_to_nnx_; }
+
+  // A module of the current trace with one value for each slot.
+  nanobind::object instantiate(const std::vector<nanobind::object>& values) const {
+    return template_.instantiate(values);
+  }
+
+ private:
+  graph::Template template_;
+  std::vector<nanobind::object> trees_;  // the pytree structure of each computed slot
+  std::vector<size_t> first_output_;     // of each slot; the last entry is the number of outputs
+  bool has_to_nnx_ = false;
+};
+
+}  // namespace nnx_wrappers::bridge

@@ -1,0 +1,228 @@
+#include "bridge/plan/repeated_calls.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "bridge/plan/module_capture.h"
+#include "bridge/plan/single_trace.h"
+#include "graph/static_key.h"
+#include "py/containers.h"
+#include "py/loops.h"
+#include "py/object.h"
+#include "upstream/facade.h"
+#include "upstream/interned.h"
+#include "upstream/leaked.h"
+#include "upstream/names.h"
+#include "upstream/node.h"
+#include "upstream/origin.h"
+#include "upstream/program.h"
+#include "upstream/variable.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+namespace {
+
+bool is_code_of_the_user(nb::handle globals) {
+  return upstream::origin_of_globals(globals) == upstream::Origin::kUser;
+}
+
+// True for a class or function of Flax, JAX or the standard library, which count as constant.
+bool is_of_a_library(nb::handle object) {
+  if (py::is_class(object)) return !upstream::is_user_class(object);
+  if (PyFunction_Check(object.ptr()) == 0) return PyCFunction_Check(object.ptr()) != 0;
+  return !is_code_of_the_user(PyFunction_GetGlobals(object.ptr()));
+}
+
+// True for streams, which are quicker made than compared.
+bool is_made_by_each_call(nb::handle type) {
+  const upstream::Facade& f = upstream::facade();
+  return py::is_subtype(type, f.rng_stream) || py::is_subtype(type, f.rngs);
+}
+
+}  // namespace
+
+struct RepeatedCalls::Call {
+  nb::object type;
+  nb::tuple args;
+  nb::dict kwargs;
+  std::optional<RngsState> rngs;
+  nb::object key;
+
+  // The arguments with another nnx.Rngs in the place of the one that was given.
+  std::pair<nb::tuple, nb::dict> with_rngs(nb::handle other) const {
+    if (!rngs) return {args, kwargs};
+    const auto replaced = [&](const nb::object& value) {
+      return value.is(rngs->nodes().front()) ? nb::borrow(other) : value;
+    };
+    nb::list positional;
+    for (const nb::object& value : py::elements(args)) positional.append(replaced(value));
+    nb::dict named;
+    for (const auto& [name, value] : py::dict_items(kwargs)) named[name] = replaced(value);
+    return {nb::tuple(positional), named};
+  }
+};
+
+struct RepeatedCalls::Traced {
+  ModuleCapture captured;
+  nb::object function;               // from the values of the streams to all outputs
+  std::vector<bool> changes_stream;  // by the values of the streams; those outputs come last
+
+  nb::object made_for(const Call& call) const {
+    const nb::tuple before = call.rngs ? call.rngs->values() : nb::tuple();
+    const std::vector<nb::object> outputs = upstream::evaluate(function, before);
+    std::vector<nb::object> values;
+    size_t next = 0;
+    for (size_t i = 0; i < captured.slots().size(); ++i) {
+      values.push_back(captured.is_computed(i) ? captured.value_from(outputs, next, i)
+                                               : captured.constant(i));
+    }
+    nb::object module = captured.instantiate(values);
+    std::vector<nb::object> after = py::elements(before);
+    for (size_t i = 0; i < after.size(); ++i) {
+      if (changes_stream[i]) after[i] = outputs.at(next++);
+    }
+    if (call.rngs) call.rngs->store(after);
+    return module;
+  }
+};
+
+RepeatedCalls::RepeatedCalls(const graph::GuardRecorder& recorder)
+    : recorder_(recorder),
+      watch_([this](nb::handle type, const nb::tuple& args, const nb::dict& kwargs) {
+        return answer(type, args, kwargs);
+      }) {}
+
+RepeatedCalls::~RepeatedCalls() = default;
+
+// True for an argument that code cannot change, or only so that a guard sees it.
+bool RepeatedCalls::is_unchangeable(nb::handle argument) const {
+  PyObject* ptr = argument.ptr();
+  if (PyList_Check(ptr) || PyDict_Check(ptr) || PyAnySet_Check(ptr)) return false;
+  if (PyTuple_Check(ptr)) {
+    return std::ranges::all_of(py::borrowed_elements(argument),
+                               [&](PyObject* element) { return is_unchangeable(element); });
+  }
+  return true;
+}
+
+std::optional<RepeatedCalls::Call> RepeatedCalls::read(nb::handle type, const nb::tuple& args,
+                                                       const nb::dict& kwargs) const {
+  Call call{nb::borrow(type), args, kwargs, std::nullopt, {}};
+  std::vector<nb::object> by_identity;
+  nb::list key;
+  const auto add = [&](nb::handle value) {
+    if (RngsState::is_rngs(value)) {
+      if (!call.rngs) {
+        call.rngs = RngsState::of(value);
+        if (!call.rngs) return false;
+        key.append(call.rngs->key());
+      }
+      key.append(upstream::sentinel());
+      return call.rngs->nodes().front().is(value);
+    }
+    if (!is_unchangeable(value)) return false;
+    const nb::object part = graph::static_key(value, graph::Unknown::kByIdentity);
+    if (!part.is_valid()) return false;
+    key.append(part);
+    for (nb::object& object : graph::known_by_identity(value)) by_identity.push_back(object);
+    return true;
+  };
+  if (!add(type)) return std::nullopt;
+  for (const nb::object& value : py::elements(args)) {
+    if (!add(value)) return std::nullopt;
+  }
+  for (const auto& [name, value] : py::dict_items(kwargs)) {
+    key.append(name);
+    if (!add(value)) return std::nullopt;
+  }
+  // What the key has by identity alone is compared by a guard, or belongs to Flax or JAX.
+  for (const nb::object& object : by_identity) {
+    if (!recorder_.is_guarded(object) && !is_of_a_library(object)) return std::nullopt;
+  }
+  const upstream::Facade& f = upstream::facade();
+  const nb::object rules = graph::static_key(f.logical_axis_rules());
+  if (!rules.is_valid()) return std::nullopt;
+  key.append(rules);
+  key.append(graph::trace_context_key());
+  key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));
+  key.append(upstream::creation_settings());
+  call.key = nb::tuple(key);
+  return call;
+}
+
+nb::object RepeatedCalls::answer(nb::handle type, const nb::tuple& args, const nb::dict& kwargs) {
+  const auto construct = [&] { return upstream::ConstructorWatch::construct(type, args, kwargs); };
+  const bool may_repeat = upstream::is_staging() && !is_made_by_each_call(type);
+  const std::optional<Call> call = may_repeat ? read(type, args, kwargs) : std::nullopt;
+  if (!call || !recorder_.is_unchanged_so_far()) return construct();
+  const nb::object found = py::dict_get(positions_, call->key);
+  const size_t position = found.is_valid() ? nb::cast<size_t>(found) : known_.size();
+  if (!found.is_valid()) {
+    known_.emplace_back();
+    positions_[call->key] = position;
+    if (!py::caller_is_in_loop(is_code_of_the_user)) return construct();
+  }
+  if (known_[position].is_refused) return construct();
+  if (known_[position].traced == nullptr) {
+    std::shared_ptr<const Traced> traced = traced_alone(*call);
+    if (traced == nullptr) {
+      known_[position].is_refused = true;
+      const std::optional<Call> after = read(type, args, kwargs);
+      const bool is_undisturbed =
+          recorder_.is_unchanged_so_far() && after && py::equal(after->key, call->key);
+      has_disturbed_ = has_disturbed_ || !is_undisturbed;
+      return construct();
+    }
+    known_[position].traced = std::move(traced);
+  }
+  const std::shared_ptr<const Traced> traced = known_[position].traced;
+  return traced->made_for(*call);
+}
+
+// Null if the module cannot be made in another way than by its constructor.
+std::shared_ptr<const RepeatedCalls::Traced> RepeatedCalls::traced_alone(const Call& call) {
+  auto made = std::make_shared<Traced>();
+  bool is_refused = false;
+  const SingleTrace single_trace;
+  const auto trace = [&,
+                      is_pending = single_trace.is_pending](const nb::args& values) -> nb::object {
+    SingleTrace::begin(*is_pending);
+    nb::object rngs = call.rngs ? call.rngs->made_with(values) : nb::object();
+    const auto [args, kwargs] = call.with_rngs(rngs);
+    const std::optional<RngsState> before =
+        call.rngs ? RngsState::of(rngs) : std::optional<RngsState>();
+    const nb::object module = upstream::ConstructorWatch::construct(call.type, args, kwargs);
+    const std::vector<nb::object> foreign = before ? before->nodes() : std::vector<nb::object>();
+    try {
+      nb::list outputs(
+          made->captured.take_apart(module, {call.args, call.kwargs}, recorder_, foreign));
+      if (!before) return outputs;
+      const std::optional<RngsState> after = RngsState::of(rngs);
+      is_refused = !after || !py::equal(after->key(), before->key());
+      if (is_refused) return nb::tuple();
+      for (const nb::object& value : py::elements(after->values())) {
+        const bool is_changed = !value.is(values[made->changes_stream.size()]);
+        made->changes_stream.push_back(is_changed);
+        if (is_changed) outputs.append(value);
+      }
+      return outputs;
+    } catch (const graph::Refusal&) {
+      is_refused = true;
+      return nb::tuple();
+    }
+  };
+  try {
+    const nb::tuple values = call.rngs ? call.rngs->values() : nb::tuple();
+    const nb::object program = upstream::trace_program(nb::cpp_function(trace), values);
+    if (is_refused || !upstream::reason_not_reusable(program).empty()) return nullptr;
+    made->function = upstream::staged(program);
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+    return nullptr;
+  }
+  return made;
+}
+
+}  // namespace nnx_wrappers::bridge

@@ -1,0 +1,144 @@
+#include "bridge/plan/rngs_state.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "graph/static_key.h"
+#include "py/containers.h"
+#include "py/object.h"
+#include "py/python_class.h"
+#include "upstream/array.h"
+#include "upstream/facade.h"
+#include "upstream/instance.h"
+#include "upstream/leaked.h"
+#include "upstream/names.h"
+#include "upstream/pytree_state.h"
+#include "upstream/variable.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+namespace {
+
+// The position of `object` among `nodes`, or nothing.
+std::optional<size_t> position_in(const std::vector<nb::object>& nodes, nb::handle object) {
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i].is(object)) return i;
+  }
+  return std::nullopt;
+}
+
+bool append_key(nb::list& key, nb::handle value) {
+  const bool is_own_key = value.type().is(upstream::facade().hashable_mapping);
+  const nb::object part = is_own_key ? nb::borrow(value) : graph::static_key(value);
+  if (part.is_valid()) key.append(part);
+  return part.is_valid();
+}
+
+}  // namespace
+
+bool RngsState::is_rngs(nb::handle object) {
+  const nb::handle type = object.type();
+  return type.is(upstream::facade().rngs) ||
+         type.is(py::python_class("LinenRngs", "nnx_wrappers._rngs"));
+}
+
+std::optional<RngsState> RngsState::of(nb::handle rngs) {
+  RngsState state;
+  state.rngs_ = nb::borrow(rngs);
+  state.nodes_.push_back(state.rngs_);
+  nb::list key;
+  key.append(py::id(rngs.type()));  // a class that lives for ever
+  for (const auto& [name, value] : py::dict_items(py::instance_dict(rngs))) {
+    key.append(name);
+    if (upstream::is_pytree_state_name(name)) continue;
+    if (value.type().is(upstream::facade().rng_stream)) {
+      if (!state.add_stream(value, key)) return std::nullopt;
+    } else if (!append_key(key, value)) {
+      return std::nullopt;
+    }
+  }
+  state.key_ = nb::tuple(key);
+  return state;
+}
+
+bool RngsState::add_stream(nb::handle stream, nb::list& key) {
+  if (const auto known = position_in(nodes_, stream)) {
+    key.append(nb::make_tuple("stream", *known));
+    return true;
+  }
+  nodes_.push_back(nb::borrow(stream));
+  for (const auto& [name, value] : py::dict_items(py::instance_dict(stream))) {
+    key.append(name);
+    if (upstream::is_pytree_state_name(name)) continue;
+    const bool is_kept =
+        upstream::is_variable(value) ? add_variable(value, key) : append_key(key, value);
+    if (!is_kept) return false;
+  }
+  return true;
+}
+
+bool RngsState::add_variable(nb::handle variable, nb::list& key) {
+  const upstream::Facade& f = upstream::facade();
+  if (const auto known = position_in(nodes_, variable)) {
+    key.append(nb::make_tuple("variable", *known));
+    return true;
+  }
+  const bool is_known_type = variable.type().is(f.rng_key) || variable.type().is(f.rng_count);
+  if (!is_known_type || !upstream::is_bare_variable(variable) ||
+      !upstream::may_change_in_current_trace(variable)) {
+    return false;
+  }
+  const nb::object value = upstream::raw_value(variable);
+  if (!upstream::is_jax_array(value)) return false;
+  for (const auto& [name, entry] : py::dict_items(upstream::metadata_view(variable))) {
+    key.append(name);
+    if (!append_key(key, entry)) return false;
+  }
+  key.append(py::id(variable.type()));
+  key.append(f.type_of(value));
+  nodes_.push_back(nb::borrow(variable));
+  variables_.push_back(nb::borrow(variable));
+  return true;
+}
+
+nb::tuple RngsState::values() const {
+  nb::list values;
+  for (const nb::object& variable : variables_) values.append(upstream::raw_value(variable));
+  return nb::tuple(values);
+}
+
+void RngsState::store(const std::vector<nb::object>& values) const {
+  for (size_t i = 0; i < variables_.size(); ++i) upstream::store_value(variables_[i], values.at(i));
+}
+
+nb::object RngsState::made_with(const nb::tuple& values) const {
+  const nb::object trace_state = upstream::facade().trace_state();
+  std::unordered_map<PyObject*, nb::object> made;
+  for (size_t i = 0; i < variables_.size(); ++i) {
+    made[variables_[i].ptr()] = upstream::new_plain_variable(
+        variables_[i].type(), values[i], upstream::metadata(variables_[i]), trace_state);
+  }
+  const auto copy = [&](nb::handle node) {
+    nb::object copied = py::allocate(node.type());
+    for (const auto& [name, value] : py::dict_items(py::instance_dict(node))) {
+      const auto known = made.find(value.ptr());
+      if (known != made.end()) {
+        upstream::set_attribute(copied, name, known->second);
+      } else if (upstream::is_pytree_state_name(name)) {
+        upstream::set_attribute(copied, name, upstream::new_pytree_state(value, trace_state));
+      } else {
+        upstream::set_attribute(copied, name, value);
+      }
+    }
+    return copied;
+  };
+  for (const nb::object& node : nodes_) {
+    const bool is_stream = node.type().is(upstream::facade().rng_stream);
+    if (is_stream) made[node.ptr()] = copy(node);
+  }
+  return copy(rngs_);
+}
+
+}  // namespace nnx_wrappers::bridge

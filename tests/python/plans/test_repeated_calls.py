@@ -1,0 +1,660 @@
+"""Equal constructor calls inside one that is planned, and equal layers of an `init`: made from the
+first ones, they are what the constructors would have made, bit for bit."""
+
+import dataclasses
+import re
+import threading
+import types
+import typing as tp
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+from flax import nnx
+from flax.nnx import pytreelib
+
+from plans.test_random_programs import HELPERS, PLACES, WRAPPERS
+from support.effort import LONG
+from support.oracle import assert_same, ours, theirs
+from support.planning import COUNTS, LOG, plans, reasons, without_plans
+
+X = jnp.arange(24.0).reshape(2, 3, 4)
+KEYS = {name: jax.random.key(seed) for seed, name in enumerate(("params", "dropout", "carry"))}
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters"),
+    pytest.mark.usefixtures("fresh_caches"),
+]
+
+
+class Stack(nnx.Module):
+    """Equal layers."""
+
+    def __init__(self, make: tp.Callable[..., tp.Any], *, rngs: nnx.Rngs) -> None:
+        self.layers = nnx.List([make(rngs=rngs) for _ in range(4)])
+        self.after = nnx.Param(rngs.params.uniform((2,)))  # tells where the counts are
+
+    def __call__(self, x: jax.Array) -> tp.Any:
+        """All arrays of the module. What else there is to it goes to SEEN."""
+        flat = nnx.to_flat_state(nnx.state(self))
+        metadata = [
+            (path, type(leaf), sorted(map(str, leaf.get_metadata().items())))
+            for path, leaf in flat
+            if isinstance(leaf, nnx.Variable)
+        ]
+        SEEN.append([*metadata, *_text_of(nnx.graphdef(self))])
+        leaves = [
+            leaf.get_raw_value() if isinstance(leaf, nnx.Variable) else leaf for _, leaf in flat
+        ]
+        is_key = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+        return [jax.random.key_data(v) if k else v for v, k in zip(leaves, is_key, strict=True)]
+
+
+SEEN: list[tp.Any] = []
+
+
+def _text_of(graphdef: tp.Any) -> list[str]:
+    """Without addresses, and with the class that stands for Flax's Rngs in an `init`."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(graphdef)).replace("LinenRngs", "Rngs")
+    return re.split(r"(?<=\)), ", text)
+
+
+def staged(function: tp.Callable[..., tp.Any], *args: tp.Any) -> tp.Any:
+    """The result of a function in a trace, computed equation by equation, as nothing else is."""
+    program, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+    leaves = jex.jaxpr_as_fun(program)(*jax.tree.leaves(args))
+    return jax.tree.unflatten(jax.tree.structure(shape), leaves)
+
+
+def run(bridge: types.ModuleType, cls: tp.Any, *args: tp.Any) -> tuple[list[tp.Any], list[tp.Any]]:
+    """What a wrapped class gives: staged `init`s of equal layers, calls without variables, and the
+    call with them."""
+    SEEN.clear()
+
+    class Equal(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return [bridge.ToLinen(cls, args=args, name=name)(x) for name in ("a", "b", "c")]
+
+    model = bridge.ToLinen(cls, args=args)
+    variables = staged(lambda keys: model.init(keys, X), KEYS)
+    return [
+        staged(Equal().init_with_output, KEYS, X),
+        variables,
+        staged(lambda keys: model.apply({}, X, rngs=keys), KEYS),
+        model.apply({}, X, rngs=KEYS),
+        staged(model.apply, variables, X),
+    ], list(SEEN)
+
+
+def assert_alike(cls: tp.Any, *args: tp.Any, oracle: types.ModuleType = theirs) -> None:
+    with without_plans():
+        expected, expected_seen = run(oracle, cls, *args)
+    for _ in range(2):
+        found, seen = run(ours, cls, *args)
+        assert_same(found, expected)
+        assert len(seen) == len(expected_seen)
+        for mine, other in zip(seen, expected_seen, strict=True):
+            assert [pair for pair in zip(mine, other, strict=False) if pair[0] != pair[1]] == []
+
+
+class Custom(nnx.Module):
+    def __init__(self, size: int = 3, *, rngs: nnx.Rngs) -> None:
+        self.weight = nnx.Param(rngs.params.normal((size,)), note=("axis",))
+        self.count = nnx.BatchStat(jnp.zeros((), jnp.int32), note="x")
+        self.inner = nnx.Dict(a=nnx.Linear(2, 2, rngs=rngs), b=nnx.Param(jnp.ones(2)))
+        self.names = ("a", 1, None)
+        self.scale = 0.5
+
+
+class Tied(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.left = nnx.Linear(2, 2, rngs=rngs)
+        self.right = nnx.Linear(2, 2, rngs=rngs)
+        self.right.kernel = self.left.kernel
+
+
+class Closing(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        value = rngs.params.normal((2,))
+        self.linear = nnx.Linear(2, 2, rngs=rngs)
+        self.function = lambda: value + self.linear.kernel[...]
+
+
+class Nested(nnx.Module):
+    def __init__(self, depth: int, *, rngs: nnx.Rngs) -> None:
+        self.own = nnx.Linear(2, 2, rngs=rngs)
+        if depth:
+            self.children = nnx.List([Nested(depth - 1, rngs=rngs) for _ in range(3)])
+
+
+class KeepsRngs(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.rngs = rngs
+        self.w = nnx.Param(rngs.params.normal((2,)))
+
+
+class KeepsStream(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.stream = rngs.params
+
+
+class KeepsCount(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.count = rngs.params.count
+
+
+class Reseeds(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)))
+        rngs.params.key[...] = jax.random.fold_in(rngs.params(), 7)
+
+
+class AddsStream(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        rngs.extra = nnx.RngStream(rngs.params(), tag="extra")
+        self.w = nnx.Param(rngs.extra.normal((2,)))
+
+
+class ReplacesCount(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)))
+        rngs.params.count = nnx.RngCount(jnp.uint32(3), tag="params")
+
+
+class Vmapped(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        @nnx.split_rngs(splits=3)
+        @nnx.vmap
+        def make(rngs):
+            return nnx.Linear(2, 2, rngs=rngs)
+
+        self.stack = make(rngs)
+
+
+class Scanned(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(jax.lax.map(lambda _: jnp.ones(2), jnp.arange(2)))
+        self.cell = nnx.LSTMCell(2, 2, rngs=rngs)
+
+
+class Metadata(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        init = nnx.with_metadata(nnx.initializers.normal(), tag="t", note=(1, "a"))
+        self.linear = nnx.Linear(2, 2, kernel_init=init, rngs=rngs)
+
+
+def lora(*, rngs: nnx.Rngs) -> nnx.Module:
+    return nnx.LoRA(2, 2, 3, base_module=nnx.Linear(2, 3, rngs=rngs), rngs=rngs)
+
+
+LAYERS: dict[str, tp.Callable[..., tp.Any]] = {
+    "linear": lambda *, rngs: nnx.Linear(3, 4, rngs=rngs),
+    "no bias": lambda *, rngs: nnx.Linear(3, 4, use_bias=False, rngs=rngs),
+    "bfloat16": lambda *, rngs: nnx.Linear(3, 4, param_dtype=jnp.bfloat16, rngs=rngs),
+    "general": lambda *, rngs: nnx.LinearGeneral((3, 4), (2, 5), axis=(-2, -1), rngs=rngs),
+    "einsum": lambda *, rngs: nnx.Einsum("abc,cd->abd", (3, 2), (2,), rngs=rngs),
+    "embed": lambda *, rngs: nnx.Embed(5, 3, rngs=rngs),
+    "conv": lambda *, rngs: nnx.Conv(2, 3, (3,), rngs=rngs),
+    "transposed": lambda *, rngs: nnx.ConvTranspose(2, 3, (3,), rngs=rngs),
+    "batch norm": lambda *, rngs: nnx.BatchNorm(3, rngs=rngs),
+    "layer norm": lambda *, rngs: nnx.LayerNorm(3, rngs=rngs),
+    "group norm": lambda *, rngs: nnx.GroupNorm(4, 2, rngs=rngs),
+    "spectral norm": lambda *, rngs: nnx.SpectralNorm(nnx.Linear(2, 3, rngs=rngs), rngs=rngs),
+    "dropout": lambda *, rngs: nnx.Dropout(0.5, rngs=rngs),
+    "attention": lambda *, rngs: nnx.MultiHeadAttention(2, 4, decode=False, rngs=rngs),
+    "cell": lambda *, rngs: nnx.OptimizedLSTMCell(2, 3, rngs=rngs),
+    "gru": lambda *, rngs: nnx.GRUCell(2, 3, rngs=rngs),
+    "rnn": lambda *, rngs: nnx.RNN(nnx.SimpleCell(2, 3, rngs=rngs), rngs=rngs),
+    "sequential": lambda *, rngs: nnx.Sequential(nnx.Linear(2, 2, rngs=rngs), nnx.relu),
+    "orthogonal": lambda *, rngs: nnx.Linear(
+        3, 4, kernel_init=nnx.initializers.orthogonal(), rngs=rngs),
+    "lambda": lambda *, rngs: nnx.Linear(
+        3, 4, kernel_init=lambda key, *args: jax.random.normal(key, *args), rngs=rngs),
+    "to_nnx": lambda *, rngs: ours.ToNNX(nn.Dense(3), rngs=rngs),
+    "lora": lora,
+    "forked": lambda *, rngs: nnx.Linear(2, 3, rngs=rngs.fork()),
+    "partly forked": lambda *, rngs: Custom(rngs=nnx.Rngs(params=rngs.params())),
+    "numbered": lambda *, rngs: nnx.Linear(2, 3, rngs=nnx.Rngs(0)),
+    **{cls.__name__: cls for cls in (
+        Custom, Tied, Closing, KeepsRngs, KeepsStream, KeepsCount, Reseeds, AddsStream,
+        ReplacesCount, Vmapped, Scanned, Metadata)},
+    "nested": lambda *, rngs: Nested(2, rngs=rngs),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_equal_layers_are_what_their_constructors_make(kind):
+    # Flax's own bridge does not make the variables of a ToNNX inside a ToLinen.
+    assert_alike(Stack, LAYERS[kind], oracle=ours if kind == "to_nnx" else theirs)
+
+
+# What may happen between two of the equal calls, each in a place that the layers read.
+PROGRAM = """
+import collections, contextvars, dataclasses, functools, os, threading
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+class Plain: pass
+class Slotted: __slots__ = ("a",)
+@dataclasses.dataclass(frozen=True)
+class Frozen: a: list
+{setup}
+class Layer(nnx.Module):
+    def __init__(self, *, rngs):
+        self.linear = nnx.Linear(2, 1, rngs=rngs)
+        self.factor = nnx.BatchStat(jnp.full(2, {read}))
+class Net(Stack):
+    def __init__(self, *, rngs):
+        global {names}
+        self.layers = nnx.List([])
+        for step in (0, 0, 0, 1, 1, 0, 0):
+            if step: {write}
+            self.layers.append(Layer(rngs=rngs))
+        {back}
+        self.after = nnx.Param(rngs.params.uniform((2,)))
+"""
+
+
+@pytest.mark.parametrize("number", range(len(PLACES) * (len(WRAPPERS) if LONG else 1)))
+def test_a_change_between_equal_calls_is_seen(number):
+    kind = list(PLACES.values())[number % len(PLACES)]
+    wrapper = WRAPPERS[(number + number // len(PLACES)) % len(WRAPPERS)]
+    read, write, back = (
+        text.format(n=0, v=value)
+        for text, value in ((kind.read, 0), (kind.write, 2), (kind.write, 1))
+    )
+    read = wrapper.format(n=0, read=read)
+    setup = kind.setup.format(n=0, v=1) + HELPERS.format(n=0, read=kind.read.format(n=0))
+    program = PROGRAM.format(
+        setup=setup, read=read, names="G0, a0, p0, f0", write=_inline(write), back=_inline(back)
+    )
+    names: dict[str, tp.Any] = {"__name__": "repeated_program", "Stack": Stack}
+    exec(program, names)
+    assert_alike(names["Net"])
+
+
+def _inline(statement: str) -> str:
+    """As an argument of exec, so that it fits on any line."""
+    return f"exec({statement!r}, globals())"
+
+
+class Config:
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+
+class Wide(nnx.Module):
+    def __init__(self, config: Config, *, rngs: nnx.Rngs) -> None:
+        self.config = config
+        self.linear = nnx.Linear(2, config.width, rngs=rngs)
+
+
+def change_an_own_config(rngs):
+    config = Config(2)
+    for width in (2, 2, 2, 3, 3):
+        config.width = width
+        yield Wide(config, rngs=rngs)
+
+
+def new_configs(rngs):
+    for width in (2, 2, 2, 3, 3):
+        yield Wide(Config(width), rngs=rngs)
+
+
+GIVEN = Config(2)
+
+
+def change_a_global_config(rngs):
+    for width in (2, 2, 2, 3, 3, 2):
+        GIVEN.width = width
+        yield Wide(GIVEN, rngs=rngs)
+
+
+def replace_a_method(rngs):
+    kept = Wide.__init__
+    for number in range(5):
+        if number == 3:
+            Wide.__init__ = lambda self, config, rngs: setattr(self, "w", nnx.Param(jnp.ones(1)))
+        yield Wide(GIVEN, rngs=rngs)
+    Wide.__init__ = kept
+
+
+class Filling(nnx.Module):
+    def __init__(self, found: tp.Any, *, rngs: nnx.Rngs) -> None:
+        found.append(len(found))
+        self.linear = nnx.Linear(2, 1 + len(found), rngs=rngs)
+        self.found = tuple(found)
+
+
+def fill_a_list(rngs):
+    found: list[int] = []
+    for _ in range(5):
+        yield Filling(found, rngs=rngs)
+
+
+def fill_lists_in_a_tuple(rngs):
+    class First(nnx.Module):
+        def __init__(self, given, *, rngs):
+            given[0].append(1)
+            self.w = nnx.Param(jnp.ones(len(given[0])))
+
+    found = ([],)
+    for _ in range(5):
+        yield First(found, rngs=rngs)
+
+
+class Keeping(nnx.Module):
+    def __init__(self, items: tp.Any, *, rngs: nnx.Rngs) -> None:
+        self.items = nnx.static(items)
+        self.linear = nnx.Linear(2, 2, rngs=rngs)
+
+
+def share_a_list(rngs):
+    items: list[int] = []
+    for number in range(5):
+        items.append(number)
+        yield Keeping(items, rngs=rngs)
+        items.pop()
+
+
+def a_local_class(rngs):
+    scale = 1.0
+
+    class Local(nnx.Module):
+        def __init__(self, *, rngs):
+            self.w = nnx.Param(rngs.params.normal((2,)) * scale)
+
+    for number in range(5):
+        scale = 1.0 if number < 3 else 2.0
+        yield Local(rngs=rngs)
+
+
+def a_local_initializer(rngs):
+    scale = 1.0
+
+    def init(key, shape, dtype):
+        return scale * jax.random.normal(key, shape, dtype)
+
+    for number in range(5):
+        scale = 1.0 if number < 3 else 2.0
+        yield nnx.Linear(2, 2, kernel_init=init, rngs=rngs)
+
+
+def a_value_of_the_outer_trace(rngs):
+    value = rngs.params.normal((2,))
+    for _ in range(5):
+        yield nnx.Linear(2, 2, kernel_init=lambda *_: value + jnp.ones((2, 2)), rngs=rngs)
+
+
+class ReadsStack(nnx.Module):
+    STACK: tp.ClassVar[list[tp.Any]] = []
+
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)) + (self.STACK[-1] if self.STACK else 0.0))
+
+
+def a_stack_of_traced_values(rngs):
+    for _ in range(4):
+        ReadsStack.STACK.append(rngs.params.normal(()))
+        yield ReadsStack(rngs=rngs)
+        ReadsStack.STACK.pop()
+
+
+class CountsAndKeeps(nnx.Module):
+    """Cannot be made from a template, and changes what it reads."""
+
+    seen = 0
+
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.rngs = rngs
+        self.number = nnx.BatchStat(jnp.full(1, float(CountsAndKeeps.seen)))
+        CountsAndKeeps.seen += 1
+
+
+def refused_after_a_change(rngs):
+    CountsAndKeeps.seen = 0
+    for _ in range(4):
+        yield CountsAndKeeps(rngs=rngs)
+    CountsAndKeeps.seen = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    sizes: list[int]
+
+
+class GrowsAndKeeps(nnx.Module):
+    def __init__(self, settings: Settings, *, rngs: nnx.Rngs) -> None:
+        self.rngs = rngs
+        settings.sizes.append(1)
+        self.w = nnx.Param(rngs.params.normal((len(settings.sizes),)))
+
+
+def refused_after_a_change_of_an_argument(rngs):
+    settings = Settings([])
+    for _ in range(4):
+        yield GrowsAndKeeps(settings, rngs=rngs)
+
+
+def while_loop(rngs):
+    number = 0
+    while number < 4:
+        yield Custom(rngs=rngs)
+        number += 1
+
+
+def helper_in_a_loop(rngs):
+    def make():
+        return Custom(rngs=rngs)
+
+    return [make() for _ in range(4)]
+
+
+def several_rngs(rngs):
+    for _ in range(3):
+        forked = rngs.fork()
+        for _ in range(2):
+            yield nnx.Linear(2, 2, rngs=forked)
+    for _ in range(2):
+        yield nnx.Linear(2, 2, rngs=rngs)
+
+
+def streams_of_one_key(rngs):
+    one = rngs.params()
+    for _ in range(4):
+        yield Custom(rngs=nnx.Rngs(params=one))
+
+
+def one_stream_twice(rngs):
+    shared = nnx.Rngs(params=rngs.params(), noise=rngs.params())
+    shared.noise = shared.params
+    for _ in range(4):
+        yield TwoStreams(rngs=shared)
+    apart = nnx.Rngs(params=rngs.params(), noise=rngs.params())
+    for _ in range(4):
+        yield TwoStreams(rngs=apart)
+
+
+class TwoStreams(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)) + rngs.noise.normal((2,)))
+
+
+def another_precision(rngs):
+    for number in range(6):
+        with jax.default_matmul_precision("highest" if number > 2 else "default"):
+            yield nnx.Linear(2, 2, kernel_init=product, rngs=rngs)
+
+
+def product(key, shape, dtype):
+    return jax.random.normal(key, shape, dtype) @ jnp.ones(shape, dtype)
+
+
+def other_sharding(rngs):
+    for number in range(6):
+        with nnx.use_eager_sharding(number < 3):
+            yield nnx.Linear(2, 2, rngs=rngs)
+
+
+def inside_vmap(rngs):
+    @nnx.split_rngs(splits=2)
+    @nnx.vmap
+    def make(rngs):
+        return nnx.List([nnx.Linear(2, 2, rngs=rngs) for _ in range(4)])
+
+    yield make(rngs)
+    yield make(rngs)
+
+
+def failing_calls(rngs):
+    for number in range(6):
+        try:
+            yield Refusing(number % 2, rngs=rngs)
+        except ValueError:
+            yield nnx.Linear(2, 2, rngs=rngs)
+
+
+class Refusing(nnx.Module):
+    def __init__(self, number: int, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)))
+        if number:
+            raise ValueError(number)
+
+
+class Positional(nnx.Module):
+    def __init__(self, size: int, rngs: nnx.Rngs, other: tp.Any = None) -> None:
+        self.w = nnx.Param(rngs.params.normal((size,)))
+        self.same = rngs is other
+
+
+def rngs_in_two_places(rngs):
+    for number in range(6):
+        yield Positional(2, rngs, rngs if number < 3 else None)
+
+
+class Numbered(nnx.Module):
+    """Its number is state of the class."""
+
+    made = 0
+
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.number = nnx.BatchStat(jnp.full(1, float(Numbered.made)))
+        Numbered.made += 1
+
+
+def count_instances(rngs):
+    Numbered.made = 0
+    for _ in range(5):
+        yield Numbered(rngs=rngs)
+
+
+PROGRAMS = (
+    change_an_own_config, new_configs, change_a_global_config, replace_a_method, fill_a_list,
+    fill_lists_in_a_tuple, share_a_list, a_local_class, a_local_initializer,
+    a_value_of_the_outer_trace, a_stack_of_traced_values, several_rngs, streams_of_one_key,
+    one_stream_twice, another_precision, other_sharding, inside_vmap, failing_calls,
+    rngs_in_two_places, count_instances, refused_after_a_change,
+    refused_after_a_change_of_an_argument, while_loop, helper_in_a_loop,
+)  # fmt: skip
+
+
+class Programmed(Stack):
+    def __init__(self, program: tp.Callable[..., tp.Any], *, rngs: nnx.Rngs) -> None:
+        self.layers = nnx.List(list(program(rngs)))
+        self.after = nnx.Param(rngs.params.uniform((2,)))
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_calls_that_only_look_equal(program):
+    assert_alike(Programmed, program)
+
+
+class Logged(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        LOG.info("repeated")
+        self.linear = nnx.Linear(2, 2, rngs=rngs)
+
+
+def runs(function: tp.Callable[..., tp.Any], *args: tp.Any) -> int:
+    """How often the constructor of Logged runs."""
+    before = COUNTS["repeated"]
+    staged(function, *args)
+    return COUNTS["repeated"] - before
+
+
+@pytest.mark.feature("repeated_calls")
+def test_one_of_twelve_equal_calls_in_a_loop_runs():
+    class Looped(nnx.Module):
+        def __init__(self, *, rngs):
+            self.layers = nnx.List([Logged(rngs=rngs) for _ in range(12)])
+
+    class Unrolled(nnx.Module):
+        def __init__(self, *, rngs):
+            self.a = Logged(rngs=rngs)
+            self.b = Logged(rngs=rngs)
+            self.c = Logged(rngs=rngs)
+            self.d = Logged(rngs=rngs)
+
+    for cls, count in ((Looped, 1), (Unrolled, 2)):
+        model = ours.ToLinen(cls)
+        call = lambda keys: model.apply({}, rngs=keys, nnx_method=lambda self: nnx.state(self))  # noqa: B023, E731
+        assert runs(call, KEYS) == count
+
+
+@pytest.mark.feature("plans")
+def test_layers_of_an_init_that_differ_in_name_share_a_plan():
+    class Layers(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for _ in range(12):
+                ours.ToLinen(Logged, name=None)(x, nnx_method=lambda self, x: x)
+            return x
+
+    assert runs(Layers().init, KEYS, X) == 2
+    assert runs(Layers().init, KEYS, X) == 0
+    before = COUNTS["repeated"]
+    Layers().init(KEYS, X)  # eager: each runs, as before
+    assert COUNTS["repeated"] == before + 12
+    assert "repeated" not in reasons()
+    assert plans()["hits"] > 0
+
+
+def test_flax_is_left_as_it_was_also_when_a_constructor_fails():
+    class Failing(nnx.Module):
+        def __init__(self, *, rngs):
+            self.layers = nnx.List([nnx.Linear(2, 2, rngs=rngs) for _ in range(3)])
+            raise KeyError("from the constructor")
+
+    before = pytreelib._graph_node_meta_call
+    with pytest.raises(KeyError, match="from the constructor"):
+        ours.ToLinen(Failing).apply({}, X)
+    ours.ToLinen(Stack, args=(LAYERS["linear"],)).apply({}, X)
+    assert pytreelib._graph_node_meta_call is before
+
+
+def test_other_threads_construct_what_they_would():
+    entered, leave = threading.Event(), threading.Event()
+    kept: list[nnx.Module] = []
+
+    class Waiting(nnx.Module):
+        def __init__(self, *, rngs):
+            self.layers = nnx.List([nnx.Linear(2, 2, rngs=rngs) for _ in range(3)])
+            if threading.current_thread() is not threading.main_thread():
+                entered.set()
+                leave.wait(60)
+
+        def __call__(self, x):
+            return x
+
+    thread = threading.Thread(target=lambda: ours.ToLinen(Waiting).apply({}, X, rngs=KEYS))
+    thread.start()
+    entered.wait(60)
+    rngs, other = nnx.Rngs(0), nnx.Rngs(0)
+    kept = [nnx.Linear(2, 2, rngs=rngs) for _ in range(4)]
+    leave.set()
+    thread.join()
+    for mine, theirs_ in zip(kept, [nnx.Linear(2, 2, rngs=other) for _ in range(4)], strict=True):
+        assert_same(nnx.state(mine), nnx.state(theirs_))
