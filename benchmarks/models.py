@@ -5,8 +5,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
+from benchmarks import sizes
+
 WIDTH = 64
-BLOCKS = 12
+BLOCKS = sizes.BLOCKS
 
 
 def sample() -> jax.Array:

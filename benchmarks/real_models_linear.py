@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 import nnx_wrappers
+from benchmarks import sizes
 from benchmarks.contenders import FLAX, traced
 from benchmarks.measure import Contender
 from benchmarks.rows import RealRow
 
-LAYERS, WIDTH = 100, 8
+LAYERS, WIDTH = sizes.LAYERS, 8
 MODULES, VARIABLES = 19, 5  # of a layer, without itself; of a module of those
 KEYS = {"params": jax.random.key(0)}
 

@@ -48,14 +48,19 @@ def sampling(policy: tp.Any, key: jax.Array, observation: tp.Any, actions: jax.A
     return policy.sample(key, observation, steps=4)
 
 
+@functools.cache
+def made(bridge: tp.Any) -> tuple[tp.Any, tp.Any]:
+    """The model as a graph and a state. They take long to make, and no use changes them."""
+    policy_class, sizes = parts()
+    return nnx.split(policy_class(bridge, sizes, rngs=nnx.Rngs(0)))
+
+
 def of_robot(use: Use) -> dict[str, Contender]:
     """Flax's bridge is `native` here: there is no such model without a bridge."""
-    policy_class, sizes = parts()
-    observation, actions = observed(sizes)
+    observation, actions = observed(parts()[1])
 
     def contender(bridge: tp.Any) -> Contender:
-        policy = policy_class(bridge, sizes, rngs=nnx.Rngs(0))
-        graphdef, state = nnx.split(policy)
+        graphdef, state = made(bridge)
 
         def step(state: tp.Any, key: jax.Array) -> tp.Any:
             return use(nnx.merge(graphdef, state), key, observation, actions)

@@ -3,12 +3,14 @@
 #include "graph/static_key.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
+#include "py/loops.h"
 #include "py/object.h"
 #include "py/python_class.h"
 #include "upstream/facade.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
 #include "upstream/node.h"
+#include "upstream/origin.h"
 #include "upstream/qwix.h"
 #include "upstream/scope.h"
 #include "upstream/variable.h"
@@ -104,13 +106,20 @@ nb::object given_keywords(const ConstructorCall& call) {
   return others;
 }
 
-// The names of the positional parameters of a constructor that is written in Python.
-std::vector<std::string> parameter_names(nb::handle nnx_class) {
-  std::vector<std::string> names;
-  if (!py::is_class(nnx_class)) return names;
+// The constructor of a class if it is written in Python, or an invalid object.
+nb::object python_constructor(nb::handle nnx_class) {
+  if (!py::is_class(nnx_class)) return {};
   const nb::handle init =
       _PyType_Lookup(py::as_type(nnx_class), upstream::names().init_dunder.ptr());
-  if (!init.is_valid() || PyFunction_Check(init.ptr()) == 0) return names;
+  const bool is_python = init.is_valid() && PyFunction_Check(init.ptr()) != 0;
+  return is_python ? nb::borrow(init) : nb::object();
+}
+
+// The names of its positional parameters.
+std::vector<std::string> parameter_names(nb::handle nnx_class) {
+  std::vector<std::string> names;
+  const nb::object init = python_constructor(nnx_class);
+  if (!init.is_valid()) return names;
   const nb::object code = py::get(init, upstream::names().code_dunder);
   const auto count = nb::cast<size_t>(code.attr("co_argcount"));
   for (const nb::object& name : py::elements(code.attr("co_varnames"))) {
@@ -122,6 +131,17 @@ std::vector<std::string> parameter_names(nb::handle nnx_class) {
 }
 
 }  // namespace
+
+bool has_loop(const ConstructorCall& call) {
+  nb::object nnx_class = call.nnx_class;
+  if (nnx_class.type().is(upstream::facade().partial))
+    nnx_class = py::get(nnx_class, upstream::names().func);
+  const nb::object init = python_constructor(nnx_class);
+  if (!init.is_valid()) return false;
+  const nb::handle globals = PyFunction_GetGlobals(init.ptr());
+  return upstream::origin_of_globals(globals) == upstream::Origin::kUser &&
+         py::has_loop(py::get(init, upstream::names().code_dunder));
+}
 
 CallKey key_of(const ConstructorCall& call) {
   const upstream::Facade& f = upstream::facade();

@@ -86,7 +86,9 @@ std::shared_ptr<const ConstructionPlan> plan_for_init(const ConstructorCall& cal
   std::shared_ptr<const ConstructionPlan> plan;
   try {
     const CallKey call_key = key_of(call);
-    if (!call_key.key.is_valid() || !plans.note_init(call_key.key)) return nullptr;
+    if (!call_key.key.is_valid()) return nullptr;
+    const bool is_repeated = plans.note_init(call_key.key);
+    if (!is_repeated && !has_loop(call)) return nullptr;
     PlanCache::Found found = plans.find(call_key.key);
     if (found.plan != nullptr) {
       usage.plan_hit();

@@ -18,8 +18,9 @@ struct Planned {
 Planned plan_for(const ConstructorCall& call, UsageOfCall& usage);
 
 // The plan by which an `init` makes its module, or null if the constructor has to run: outside of a
-// trace that stages, at the first of equal calls, and wherever there can be no plan. Nor is there
-// one for a module with a ToNNX in it, which `init` has yet to make variables for.
+// trace that stages, at the first of equal calls unless its constructor has a loop, and wherever
+// there can be no plan. Nor is there one for a module with a ToNNX in it, which `init` has yet to
+// make variables for.
 std::shared_ptr<const ConstructionPlan> plan_for_init(const ConstructorCall& call,
                                                       UsageOfCall& usage);
 

@@ -73,6 +73,7 @@ struct RepeatedCalls::Traced {
     const nb::tuple before = call.rngs ? call.rngs->values() : nb::tuple();
     const std::vector<nb::object> outputs = upstream::evaluate(function, before);
     std::vector<nb::object> values;
+    values.reserve(captured.slots().size());
     size_t next = 0;
     for (size_t i = 0; i < captured.slots().size(); ++i) {
       values.push_back(captured.is_computed(i) ? captured.value_from(outputs, next, i)

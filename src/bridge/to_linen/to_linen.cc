@@ -180,9 +180,9 @@ bool is_inside_any(const graph::Path& path, const std::vector<UninitializedToNNX
       fresh, [&](const UninitializedToNNX& entry) { return graph::begins_with(path, entry.path); });
 }
 
-// The module of an `init`. While JAX stages, the second of equal layers is planned, and later ones
-// are made by the plan: they add the equations of its program, with their own keys. Else the
-// constructor runs.
+// The module of an `init`. While JAX stages, the second of equal layers is planned, or the first if
+// its constructor has a loop. Later ones are made by the plan: they add the equations of its
+// program, with their own keys. Else the constructor runs.
 nb::object module_for_init(nb::handle self, ConstructorCall& call, UsageOfCall& usage) {
   const std::shared_ptr<const bridge::ConstructionPlan> plan = bridge::plan_for_init(call, usage);
   if (plan != nullptr) return plan->initialize(call, py::get(self, upstream::names().scope));

@@ -210,6 +210,7 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
+@pytest.mark.shared("kind", "name")
 @pytest.mark.parametrize("kind", EVAL)
 @pytest.mark.parametrize("name", CLOSURES)
 @pytest.mark.parametrize("keeps_rngs", [True, False], ids=["rngs", "released"])
@@ -244,6 +245,7 @@ def variables_of(model):
     }
 
 
+@pytest.mark.shared("kind", "name")
 @pytest.mark.parametrize("kind", EVAL)
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_what_changes_nothing_can_be_an_argument(kind, name):
