@@ -9,6 +9,7 @@
 #include "py/names.h"
 #include "py/object.h"
 #include "py/versions.h"
+#include "upstream/axes.h"
 #include "upstream/c_functions.h"
 #include "upstream/leaked.h"
 #include "upstream/linen.h"
@@ -43,6 +44,13 @@ constexpr std::array<const char*, 3> kTraceReaderNames = {"Tracer", "is_concrete
 
 // Code that has one of these names reads Linen's context.
 constexpr std::array<const char*, 2> kContextNames = {"_context", "module_stack"};
+
+// Code that has one of these names may ask for the axes of an enclosing vmap. An equation with such
+// an axis is an effect, so that then there is no plan anyway.
+constexpr std::array<const char*, 14> kAxisNames = {
+    "axis_size", "axis_index", "axis_frame",   "get_axis_env", "trace_context",
+    "trace_ctx", "psum",       "pmean",        "pmax",         "pmin",
+    "ppermute",  "all_gather", "psum_scatter", "all_to_all"};
 
 // Code that has one of these names may read where a Linen module belongs.
 constexpr std::array<const char*, 3> kParentNames = {"parent", "scope", "path"};
@@ -105,6 +113,9 @@ Dependencies GuardRecorder::finish() {
     refuse("it draws from numpy.random");
   }
   if (!is_refused()) refuse(suspected_reason_);
+  if (!is_refused() && has_any_name(kAxisNames)) {
+    guard<ReadGuard>("a named axis", nb::none(), [](nb::handle) { return upstream::named_axes(); });
+  }
   // The next run of the code finds the results that this one has added to caches.
   for (const nb::object& cache : std::exchange(lru_caches_, {}))
     inspect_lru_cache(cache, "a remembered result");
@@ -125,7 +136,8 @@ Dependencies GuardRecorder::finish() {
 }
 
 bool GuardRecorder::is_unchanged_so_far() const {
-  return !is_refused() && suspected_reason_.empty() && lru_caches_.empty() && recorder_ &&
+  return !is_refused() && !observed_context_ && !makes_linen_modules_ &&
+         suspected_reason_.empty() && lru_caches_.empty() && recorder_ &&
          recorder_->reason_incomplete().empty() && !guards_->first_change() &&
          py::equal(numpy_random_state_, upstream::numpy_random_state());
 }

@@ -57,8 +57,9 @@ class GuardRecorder : public py::CallObserver {
   // guarded.
   Dependencies finish();
 
-  // True if nothing that the code has read so far has changed since, and if nothing that cannot be
-  // compared was read. Then code that reads the same does the same as before.
+  // True if nothing that the code has read so far has changed since, if nothing that cannot be
+  // compared was read, and if no Linen module was made, which its parent would know. Then code that
+  // reads the same does the same as before.
   bool is_unchanged_so_far() const;
 
   // True for an object that existed before the code ran, and that a guard compares.

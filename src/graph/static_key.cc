@@ -1,14 +1,17 @@
 #include "graph/static_key.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "graph/key_builder.h"
+#include "graph/pin.h"
 #include "py/cache_registry.h"
 #include "py/function.h"
 #include "py/object.h"
 #include "py/once.h"
 #include "py/recursion.h"
 #include "upstream/array.h"
+#include "upstream/axes.h"
 #include "upstream/facade.h"
 #include "upstream/interned.h"
 #include "upstream/linen.h"
@@ -28,6 +31,7 @@ const py::CacheRegistration kRegistration({"", {}, forget_keys});
 struct LastContext {
   nb::object context;
   nb::object key;
+  nb::object key_without_axes;
 };
 
 LastContext& last_context() {
@@ -117,8 +121,32 @@ nb::object KeyBuilder::linen_module_key(nb::handle module) {
   return tagged_key("linen", {identity_key(module.type()), nb::tuple(keys)});
 }
 
+namespace {
+
+// True for a value that holds no object whose contents code could change.
+bool holds_nothing_mutable(nb::handle value) {
+  const py::RecursionGuard guard(" while reading static arguments");
+  PyObject* ptr = value.ptr();
+  if (PyTuple_CheckExact(ptr) != 0 || PyFrozenSet_CheckExact(ptr) != 0) {
+    return std::ranges::all_of(py::elements(value), holds_nothing_mutable);
+  }
+  if (is_atom(ptr) || py::is_class(value) || PyCFunction_Check(ptr) != 0) return true;
+  if (PyFunction_Check(ptr) != 0) return py::cells_of(value).empty();
+  const nb::handle type = value.type();
+  if (py::is_frozen_dataclass(type)) {
+    const nb::object fields = py::optional_instance_dict(value);
+    return fields.is_valid() && std::ranges::all_of(py::dict_items(fields), [](const auto& field) {
+             return holds_nothing_mutable(field.second);
+           });
+  }
+  return upstream::is_opaque_class(type) || py::is_subtype(type, upstream::facade().enum_type);
+}
+
+}  // namespace
+
 // The key of an object of another type. A frozen dataclass is keyed by its fields, without its own
-// `__eq__` and `__hash__`.
+// `__eq__` and `__hash__`; but one that holds a list, say, is what it is, since a module may keep
+// the list.
 nb::object KeyBuilder::unknown_key(nb::handle object) {
   const nb::object type = nb::borrow(object.type());
   if (upstream::is_array(object)) return {};
@@ -134,7 +162,7 @@ nb::object KeyBuilder::unknown_key(nb::handle object) {
   const auto* layout = py::as_type(type)->tp_base;
   if (layout == &PyBaseObject_Type && py::is_frozen_dataclass(type)) {
     const nb::object fields = py::optional_instance_dict(object);
-    if (fields.is_valid()) {
+    if (fields.is_valid() && holds_nothing_mutable(object)) {
       return tagged_key("fields", {identity_key(type), items_key(py::dict_items(fields))});
     }
   }
@@ -214,27 +242,33 @@ nb::object static_key_of_keywords(const nb::dict& keywords, Unknown unknown) {
   return KeyBuilder(unknown).keywords_key(keywords);
 }
 
-nb::object trace_context_key() {
-  // The context is nearly always the last one, and comparing it is cheaper than hashing it, which
-  // runs Python code of the enums inside.
-  nb::object context = upstream::facade().trace_context();
-  // Copied, since comparing may run code, during which another thread may replace them.
-  const nb::object last = last_context().context;
-  nb::object last_key = last_context().key;
-  if (last.is_valid() && py::equal(last, context)) return last_key;
-  nb::object key = upstream::interned(context);
-  // The old ones die after both are replaced, since a destructor may ask for the key.
-  const nb::object dying = std::exchange(last_context().context, std::move(context));
-  const nb::object dying_key = std::exchange(last_context().key, key);
-  return key;
+namespace {
+
+// The context is nearly always the last one, and comparing it is cheaper than hashing it, which
+// runs Python code of the enums inside.
+LastContext current_context() {
+  LastContext now{upstream::facade().trace_context(), {}, {}};
+  // Copied, since comparing may run code, during which another thread may replace it.
+  LastContext last = last_context();
+  if (last.context.is_valid() && py::equal(last.context, now.context)) return last;
+  now.key = upstream::interned(now.context);
+  now.key_without_axes = upstream::interned(upstream::without_named_axes(now.context));
+  // The old one dies after it is replaced, since a destructor may ask for the key.
+  const LastContext dying = std::exchange(last_context(), now);
+  return now;
 }
+
+}  // namespace
+
+nb::object trace_context_key() { return current_context().key; }
+
+nb::object trace_context_key_without_axes() { return current_context().key_without_axes; }
 
 void forget_keys() {
   // The entries die after the tables are empty, since destructors may call this library.
   const auto functions = take_function_keys();
   upstream::forget_interned();
-  const nb::object context = std::exchange(last_context().context, {});
-  const nb::object context_key = std::exchange(last_context().key, {});
+  const LastContext dying = std::exchange(last_context(), {});
 }
 
 }  // namespace nnx_wrappers::graph

@@ -29,8 +29,8 @@ enum class Unknown {
 //   bound to no object.
 // - Linen modules are keyed by their fields except `parent` and `name`. With kRefuse this holds for
 //   bound ones too.
-// - With kByIdentity, frozen dataclasses are keyed by their fields, named tuples by their elements,
-//   and objects of JAX and numpy by their own hash and `==`.
+// - With kByIdentity, frozen dataclasses that hold nothing mutable are keyed by their fields, named
+//   tuples by their elements, and objects of JAX and numpy by their own hash and `==`.
 //
 // A key refers to classes and functions weakly. It does not keep them alive, and once they are dead
 // it equals no other key.
@@ -45,6 +45,10 @@ nb::object static_key_of_keywords(const nb::dict& keywords, Unknown unknown = Un
 
 // The key of JAX's trace context: x64, PRNG implementation, mesh and the like.
 nb::object trace_context_key();
+
+// The same for code that does not ask for named axes, those of an enclosing vmap: whatever they
+// are, the key is one.
+nb::object trace_context_key_without_axes();
 
 // Forgets the keys that are remembered, those of functions with a closure and that of the last
 // trace context.

@@ -138,6 +138,14 @@ bool is_subtype(nb::handle type, nb::handle base) {
   return PyType_IsSubtype(as_type(type), as_type(base)) != 0;
 }
 
+bool is_observed(nb::handle object) {
+  const bool has_finalizer = PyType_HasFeature(as_type(object.type()), Py_TPFLAGS_HEAPTYPE) != 0 &&
+                             as_type(object.type())->tp_finalize != nullptr;
+  if (has_finalizer) return true;
+  const nb::object count = nb::module_::import_("_weakref").attr("getweakrefcount")(object);
+  return nb::cast<size_t>(count) != 0;
+}
+
 bool is_defined_in_python(nb::handle type) {
   static constinit Once<const nb::handle> once;
   // A class that a class statement has made, and that is immortal. All such classes have the same

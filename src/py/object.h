@@ -66,6 +66,10 @@ bool is_subtype(nb::handle type, nb::handle base);
 // True for a dataclass that is frozen.
 bool is_frozen_dataclass(nb::handle type);
 
+// True for an object whose end somebody may notice: one with weak references, or of a class with a
+// `__del__`.
+bool is_observed(nb::handle object);
+
 // True for a class that was made by a class statement or by calling a metaclass.
 bool is_defined_in_python(nb::handle type);
 

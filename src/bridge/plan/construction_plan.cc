@@ -12,7 +12,6 @@
 #include "py/object.h"
 #include "py/recursion.h"
 #include "upstream/facade.h"
-#include "upstream/feature_set.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
 #include "upstream/program.h"
@@ -24,14 +23,6 @@ namespace nnx_wrappers::bridge {
 namespace nb = nanobind;
 
 namespace {
-
-// Nothing where the calls inside a constructor all have to run: Qwix finds its modules by the
-// calls.
-std::unique_ptr<RepeatedCalls> watched_calls(const ConstructorCall& call,
-                                             const graph::GuardRecorder& recorder) {
-  if (call.interceptors.is_valid() || !upstream::has(upstream::Feature::kRepeatedCalls)) return {};
-  return std::make_unique<RepeatedCalls>(recorder);
-}
 
 nb::tuple select(const std::vector<nb::object>& keys, const std::vector<bool>& used) {
   nb::list chosen;
@@ -91,18 +82,11 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
     SingleTrace::begin(*is_pending);
     const nb::object rngs = rngs_from(call, keys);
     recorder.start();
-    bool is_disturbed = false;
     const nb::object module = [&] {
-      const std::unique_ptr<RepeatedCalls> watched = watched_calls(call, recorder);
-      nb::object made = construct(call, rngs);
-      is_disturbed = watched != nullptr && watched->has_disturbed();
-      return made;
+      const auto watch = RepeatedCalls::watch(call.interceptors.is_valid(), recorder);
+      return construct(call, rngs);
     }();
     dependencies = recorder.finish();
-    if (is_disturbed) {
-      reason = "a constructor inside it that changes what it reads";
-      return nb::tuple();
-    }
     try {
       return plan->captured_.take_apart(module, {call.args, call.kwargs}, recorder);
     } catch (const graph::Refusal& refusal) {

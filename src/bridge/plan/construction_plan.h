@@ -54,9 +54,6 @@ class ConstructionPlan {
   // equations are added to the jaxpr that is being traced.
   nanobind::object initialize(const ConstructorCall& call, nanobind::handle scope) const;
 
-  // True if there is a ToNNX in the module.
-  bool has_to_nnx() const { return captured_.has_to_nnx(); }
-
  private:
   // The part of the program that computes one set of missing values.
   struct Part {

@@ -3,14 +3,12 @@
 #include "graph/static_key.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
-#include "py/loops.h"
 #include "py/object.h"
 #include "py/python_class.h"
 #include "upstream/facade.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
 #include "upstream/node.h"
-#include "upstream/origin.h"
 #include "upstream/qwix.h"
 #include "upstream/scope.h"
 #include "upstream/variable.h"
@@ -132,17 +130,6 @@ std::vector<std::string> parameter_names(nb::handle nnx_class) {
 
 }  // namespace
 
-bool has_loop(const ConstructorCall& call) {
-  nb::object nnx_class = call.nnx_class;
-  if (nnx_class.type().is(upstream::facade().partial))
-    nnx_class = py::get(nnx_class, upstream::names().func);
-  const nb::object init = python_constructor(nnx_class);
-  if (!init.is_valid()) return false;
-  const nb::handle globals = PyFunction_GetGlobals(init.ptr());
-  return upstream::origin_of_globals(globals) == upstream::Origin::kUser &&
-         py::has_loop(py::get(init, upstream::names().code_dunder));
-}
-
 CallKey key_of(const ConstructorCall& call) {
   const upstream::Facade& f = upstream::facade();
   nb::list key;
@@ -170,7 +157,7 @@ CallKey key_of(const ConstructorCall& call) {
     key.append(stream.name);
     key.append(stream.key_type.is_valid() ? stream.key_type : stream.seed);
   }
-  key.append(graph::trace_context_key());
+  key.append(graph::trace_context_key_without_axes());
   if (call.interceptors.is_valid()) key.append(upstream::interceptor_ids(call.interceptors));
   key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));
   key.append(upstream::creation_settings());

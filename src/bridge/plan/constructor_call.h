@@ -41,10 +41,6 @@ nanobind::object make_rngs(const ConstructorCall& call, const nanobind::dict& st
 // takes none.
 nanobind::object construct(const ConstructorCall& call, const nanobind::object& rngs);
 
-// True for a class whose constructor is Python code of the user's with a loop: it may make equal
-// parts.
-bool has_loop(const ConstructorCall& call);
-
 // The key of a constructor call. Calls with equal keys have equal arguments, streams, trace
 // contexts of JAX and configurations of Flax. Whatever else the constructor depends on is compared
 // by guards.

@@ -1,5 +1,7 @@
 #include "bridge/plan/module_capture.h"
 
+#include <algorithm>
+
 #include "bridge/to_nnx/attributes.h"
 #include "py/containers.h"
 #include "py/function.h"
@@ -77,23 +79,45 @@ struct DissolvedCapture : graph::Captured {
 
 }  // namespace
 
-nb::tuple ModuleCapture::take_apart(nb::handle module, const std::vector<nb::object>& arguments,
-                                    const graph::GuardRecorder& recorder,
-                                    const std::vector<nb::object>& foreign) {
+namespace {
+
+using Objects = std::vector<nb::object>;
+
+graph::Template captured_template(nb::handle module, const Objects& arguments,
+                                  const graph::GuardRecorder& recorder, const Objects& foreign,
+                                  graph::Captured& captured) {
   GivenObjects given;
   for (const nb::object& argument : arguments) given.add(argument);
   const auto may_share = [&](nb::handle owner, nb::handle name, nb::handle value) {
     return recorder.is_guarded(value) ||
            (owner.is_valid() && is_inner_linen_module(owner, name, value));
   };
-  DissolvedCapture captured;
-  template_ = graph::Template::capture(module, given.objects(), may_share, captured);
+  graph::Template made = graph::Template::capture(module, given.objects(), may_share, captured);
   for (const nb::object& node : captured.nodes) {
-    for (const nb::object& object : foreign) {
-      if (node.is(object)) throw graph::Refusal("a module that keeps a node of its arguments");
-    }
+    const bool is_foreign =
+        std::ranges::any_of(foreign, [&](const nb::object& object) { return object.is(node); });
+    if (is_foreign) throw graph::Refusal("a module that keeps a node of its arguments");
   }
-  for (const nb::object& pytree : captured.pytrees) has_to_nnx_ = has_to_nnx_ || is_to_nnx(pytree);
+  return made;
+}
+
+}  // namespace
+
+bool ModuleCapture::can_take_apart(nb::handle module, const Objects& arguments,
+                                   const graph::GuardRecorder& recorder, const Objects& foreign) {
+  graph::Captured captured;
+  try {
+    captured_template(module, arguments, recorder, foreign, captured);
+  } catch (const graph::Refusal&) {
+    return false;
+  }
+  return std::ranges::none_of(captured.nodes, py::is_observed);
+}
+
+nb::tuple ModuleCapture::take_apart(nb::handle module, const Objects& arguments,
+                                    const graph::GuardRecorder& recorder, const Objects& foreign) {
+  DissolvedCapture captured;
+  template_ = captured_template(module, arguments, recorder, foreign, captured);
   nb::list outputs;
   for (size_t i = 0; i < captured.values.size(); ++i) {
     first_output_.push_back(nb::len(outputs));

@@ -14,11 +14,20 @@ namespace nnx_wrappers::bridge {
 class ModuleCapture {
  public:
   // Takes the module apart, and returns the values that the trace computes: the outputs of its
-  // program. `arguments` are what the constructor was given. All modules that are made later share
-  // them if the constructor keeps them; the attributes of an argument count as given too, as in
-  // `self.mesh = config.mesh`. So they do with objects that a guard of `recorder` compares. Throws
-  // graph::Refusal if the module cannot be kept, or holds one of the nodes `foreign`.
+  // program. The module is not to be used any more. `arguments` are what the constructor was given.
+  // All modules that are made later share them if the constructor keeps them; the attributes of an
+  // argument count as given too, as in `self.mesh = config.mesh`. So they do with objects that a
+  // guard of `recorder` compares. Throws graph::Refusal if the module cannot be kept, or holds one
+  // of the nodes `foreign`.
   nanobind::tuple take_apart(nanobind::handle module,
+                             const std::vector<nanobind::object>& arguments,
+                             const graph::GuardRecorder& recorder,
+                             const std::vector<nanobind::object>& foreign = {});
+
+  // True if a module could be taken apart so, and if nobody could tell that one like it was thrown
+  // away: nothing holds a weak reference to a node of it, and no node has a finalizer. The module
+  // stays as it is.
+  static bool can_take_apart(nanobind::handle module,
                              const std::vector<nanobind::object>& arguments,
                              const graph::GuardRecorder& recorder,
                              const std::vector<nanobind::object>& foreign = {});
@@ -42,9 +51,6 @@ class ModuleCapture {
   nanobind::object value_from(const std::vector<nanobind::object>& outputs, size_t& next,
                               size_t slot) const;
 
-  // True if there is a ToNNX in the module.
-  bool has_to_nnx() const { return has_to_nnx_; }
-
   // A module of the current trace with one value for each slot.
   nanobind::object instantiate(const std::vector<nanobind::object>& values) const {
     return template_.instantiate(values);
@@ -54,7 +60,6 @@ class ModuleCapture {
   graph::Template template_;
   std::vector<nanobind::object> trees_;  // the pytree structure of each computed slot
   std::vector<size_t> first_output_;     // of each slot; the last entry is the number of outputs
-  bool has_to_nnx_ = false;
 };
 
 }  // namespace nnx_wrappers::bridge

@@ -114,12 +114,17 @@ void PlanCache::add_reason(nb::handle key, const std::string& reason, bool may_b
   if (!may_be_retried || ++entry->attempts >= kMaxAttempts) entry->reason = reason;
 }
 
-bool PlanCache::note_init(nb::handle key) {
-  const nb::set inits = inits_;  // owned, since a look-up may clear the cache
-  if (py::contains(inits, key)) return true;
-  const nb::set dying = inits.size() < kMaxEntries ? nb::set() : std::exchange(inits_, nb::set());
-  inits_.add(key);
-  return false;
+std::optional<bool> PlanCache::may_plan_init(nb::handle key) {
+  const nb::dict inits = inits_;  // owned, since a look-up may clear the cache
+  const nb::object known = py::dict_get(inits, key);
+  return known.is_valid() ? std::optional(known.ptr() == Py_True) : std::nullopt;
+}
+
+void PlanCache::note_init(nb::handle key, bool may_be_planned) {
+  const nb::dict dying =
+      inits_.size() < kMaxEntries ? nb::dict() : std::exchange(inits_, nb::dict());
+  const nb::dict inits = inits_;
+  inits[key] = may_be_planned;
 }
 
 std::map<std::string, size_t> PlanCache::not_planned() const {
@@ -138,7 +143,7 @@ size_t PlanCache::size() const {
 
 void PlanCache::clear() {
   const nb::dict dying_keys = std::exchange(ids_, nb::dict());
-  const nb::set dying_inits = std::exchange(inits_, nb::set());
+  const nb::dict dying_inits = std::exchange(inits_, nb::dict());
   const auto dying = std::exchange(entries_, {});
   unkeyable_.clear();
   rebuilt_.clear();

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -57,8 +58,10 @@ class PlanCache {
   void add_reason(nanobind::handle key, const std::string& reason, bool may_be_retried,
                   nanobind::handle interceptors);
 
-  // Notes an `init` with this key. True if there was one before.
-  bool note_init(nanobind::handle key);
+  // Whether the constructor of an `init` with this key may be planned: what note_init was told, or
+  // nothing if there was no such `init` yet.
+  std::optional<bool> may_plan_init(nanobind::handle key);
+  void note_init(nanobind::handle key, bool may_be_planned);
 
   // Counts a constructor call that has no key.
   void note_unkeyable(const std::string& reason) { ++unkeyable_[reason]; }
@@ -102,8 +105,8 @@ class PlanCache {
   bool is_enabled_;
   nanobind::dict ids_;  // the ids of entries by key
   std::unordered_map<size_t, Entry> entries_;
-  size_t next_id_ = 0;   // no id is used twice
-  nanobind::set inits_;  // the keys of `init`s; as many as there may be entries
+  size_t next_id_ = 0;    // no id is used twice
+  nanobind::dict inits_;  // by the keys of `init`s; as many as there may be entries
   std::map<std::string, size_t> unkeyable_;
   std::map<std::string, size_t> rebuilt_;
   size_t hits_ = 0;

@@ -1,9 +1,16 @@
 #include "bridge/plan/planned.h"
 
+#include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "bridge/plan/module_capture.h"
 #include "bridge/plan/plan_cache.h"
+#include "bridge/plan/repeated_calls.h"
+#include "bridge/to_nnx/attributes.h"
+#include "graph/guard_recorder.h"
+#include "graph/walk.h"
 #include "py/call_recorder.h"
 #include "py/object.h"
 #include "upstream/feature_set.h"
@@ -77,29 +84,48 @@ Planned plan_for(const ConstructorCall& call, UsageOfCall& usage) {
   return {};
 }
 
-std::shared_ptr<const ConstructionPlan> plan_for_init(const ConstructorCall& call,
-                                                      UsageOfCall& usage) {
+InitCall::InitCall(const ConstructorCall& call, UsageOfCall& usage) {
   const bool may_stage = may_plan() && !py::CallRecorder::is_recording() &&
                          !call.interceptors.is_valid() && upstream::is_staging();
-  if (!may_stage) return nullptr;
+  if (!may_stage) return;
   PlanCache& plans = PlanCache::get();
-  std::shared_ptr<const ConstructionPlan> plan;
   try {
     const CallKey call_key = key_of(call);
-    if (!call_key.key.is_valid()) return nullptr;
-    const bool is_repeated = plans.note_init(call_key.key);
-    if (!is_repeated && !has_loop(call)) return nullptr;
+    if (!call_key.key.is_valid()) return;
+    const std::optional<bool> may_be_planned = plans.may_plan_init(call_key.key);
+    if (!may_be_planned) recorded_key_ = call_key.key;
+    if (!may_be_planned.value_or(false)) return;
     PlanCache::Found found = plans.find(call_key.key);
     if (found.plan != nullptr) {
       usage.plan_hit();
-      plan = std::move(found.plan);
+      plan_ = std::move(found.plan);
     } else if (found.reason.empty()) {
-      plan = new_plan(call, call_key.key, found.changed, usage).plan;
+      plan_ = new_plan(call, call_key.key, found.changed, usage).plan;
     }
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_Exception)) throw;
   }
-  return plan != nullptr && !plan->has_to_nnx() ? plan : nullptr;
+}
+
+nb::object InitCall::run(const ConstructorCall& call,
+                         const std::function<nb::object()>& construct) const {
+  if (!recorded_key_.is_valid()) return construct();
+  graph::GuardRecorder recorder;
+  add_roots(call, recorder);
+  recorder.start();
+  nb::object module = [&] {
+    const auto watch = RepeatedCalls::watch(false, recorder);
+    return construct();
+  }();
+  const bool is_guarded = recorder.finish().guards != nullptr;
+  const auto holds_to_nnx = [&] {
+    return std::ranges::any_of(graph::pytrees_of(module), is_to_nnx);
+  };
+  const bool may_be_planned =
+      is_guarded && ModuleCapture::can_take_apart(module, {call.args, call.kwargs}, recorder) &&
+      !holds_to_nnx();
+  PlanCache::get().note_init(recorded_key_, may_be_planned);
+  return module;
 }
 
 }  // namespace nnx_wrappers::bridge

@@ -1,6 +1,7 @@
 // The construction plan for a call of a ToLinen: from the cache, or made now.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "bridge/plan/construction_plan.h"
@@ -17,11 +18,23 @@ struct Planned {
 // Counts in `usage` the plan that it has found or made, or the reason why there is none.
 Planned plan_for(const ConstructorCall& call, UsageOfCall& usage);
 
-// The plan by which an `init` makes its module, or null if the constructor has to run: outside of a
-// trace that stages, at the first of equal calls unless its constructor has a loop, and wherever
-// there can be no plan. Nor is there one for a module with a ToNNX in it, which `init` has yet to
-// make variables for.
-std::shared_ptr<const ConstructionPlan> plan_for_init(const ConstructorCall& call,
-                                                      UsageOfCall& usage);
+// How an `init` makes its module. In a trace that stages, the first of equal constructor calls is
+// recorded while it runs: whether it may be planned, and of what equal calls inside it are made.
+// The second is planned, if it may be. Outside of such a trace each constructor just runs.
+class InitCall {
+ public:
+  InitCall(const ConstructorCall& call, UsageOfCall& usage);
+
+  // The plan that makes the module, or null if the constructor has to run.
+  const std::shared_ptr<const ConstructionPlan>& plan() const { return plan_; }
+
+  // The module that `construct` makes, which runs the constructor of `call`.
+  nanobind::object run(const ConstructorCall& call,
+                       const std::function<nanobind::object()>& construct) const;
+
+ private:
+  std::shared_ptr<const ConstructionPlan> plan_;
+  nanobind::object recorded_key_;  // of a call that is to be recorded; else invalid
+};
 
 }  // namespace nnx_wrappers::bridge

@@ -7,9 +7,10 @@
 #include "bridge/plan/single_trace.h"
 #include "graph/static_key.h"
 #include "py/containers.h"
-#include "py/loops.h"
+#include "py/function.h"
 #include "py/object.h"
 #include "upstream/facade.h"
+#include "upstream/feature_set.h"
 #include "upstream/interned.h"
 #include "upstream/leaked.h"
 #include "upstream/names.h"
@@ -23,17 +24,6 @@ namespace nnx_wrappers::bridge {
 namespace nb = nanobind;
 
 namespace {
-
-bool is_code_of_the_user(nb::handle globals) {
-  return upstream::origin_of_globals(globals) == upstream::Origin::kUser;
-}
-
-// True for a class or function of Flax, JAX or the standard library, which count as constant.
-bool is_of_a_library(nb::handle object) {
-  if (py::is_class(object)) return !upstream::is_user_class(object);
-  if (PyFunction_Check(object.ptr()) == 0) return PyCFunction_Check(object.ptr()) != 0;
-  return !is_code_of_the_user(PyFunction_GetGlobals(object.ptr()));
-}
 
 // True for streams, which are quicker made than compared.
 bool is_made_by_each_call(nb::handle type) {
@@ -97,50 +87,74 @@ RepeatedCalls::RepeatedCalls(const graph::GuardRecorder& recorder)
 
 RepeatedCalls::~RepeatedCalls() = default;
 
-// True for an argument that code cannot change, or only so that a guard sees it.
-bool RepeatedCalls::is_unchangeable(nb::handle argument) const {
-  PyObject* ptr = argument.ptr();
-  if (PyList_Check(ptr) || PyDict_Check(ptr) || PyAnySet_Check(ptr)) return false;
-  if (PyTuple_Check(ptr)) {
-    return std::ranges::all_of(py::borrowed_elements(argument),
-                               [&](PyObject* element) { return is_unchangeable(element); });
+std::unique_ptr<RepeatedCalls> RepeatedCalls::watch(bool qwix_intercepts,
+                                                    const graph::GuardRecorder& recorder) {
+  if (qwix_intercepts || !upstream::has(upstream::Feature::kRepeatedCalls)) return nullptr;
+  return std::make_unique<RepeatedCalls>(recorder);
+}
+
+// Adds the key of an argument that code cannot change, or only so that a guard sees it: what the
+// guards compare, by identity; numbers, texts and tuples of such; what belongs to Flax, JAX or the
+// standard library. Returns false for every other.
+bool RepeatedCalls::append_key(nb::list& key, nb::handle value) const {
+  PyObject* ptr = value.ptr();
+  const auto append = [&](const nb::object& part) {
+    if (part.is_valid()) key.append(part);
+    return part.is_valid();
+  };
+  if (graph::is_atom(ptr)) return append(graph::static_key(value));
+  if (PyTuple_CheckExact(ptr) != 0) {
+    key.append(nb::make_tuple("tuple", PyTuple_GET_SIZE(ptr)));
+    return std::ranges::all_of(py::borrowed_elements(value),
+                               [&](PyObject* element) { return append_key(key, element); });
   }
-  return true;
+  if (recorder_.is_guarded(value)) return append(nb::make_tuple("object", py::id(value)));
+  const nb::handle type = value.type();
+  if (py::is_class(value))
+    return !upstream::is_user_class(value) && append(graph::static_key(value));
+  if (PyCFunction_Check(ptr) != 0) return append(graph::static_key(value));
+  if (upstream::wraps_functions(type)) {
+    const nb::object wrapped = py::get_optional(value, nb::str("__wrapped__"));
+    return wrapped.is_valid() && append(graph::static_key(value)) && append_key(key, wrapped);
+  }
+  if (PyFunction_Check(ptr) != 0) {
+    const nb::handle globals = PyFunction_GetGlobals(ptr);
+    if (upstream::origin_of_globals(globals) == upstream::Origin::kUser) return false;
+    nb::list contents;
+    for (const nb::object& cell : py::cells_of(value)) {
+      const nb::object held = py::cell_contents(cell);
+      if (!held.is_valid() || !append_key(contents, held)) return false;
+    }
+    return append(graph::static_key(value));
+  }
+  const bool is_of_library =
+      upstream::is_opaque_class(type) ||
+      (py::is_subtype(type, upstream::facade().enum_type) && !upstream::is_user_class(type));
+  return is_of_library && append(graph::static_key(value, graph::Unknown::kByIdentity));
 }
 
 std::optional<RepeatedCalls::Call> RepeatedCalls::read(nb::handle type, const nb::tuple& args,
                                                        const nb::dict& kwargs) const {
   Call call{nb::borrow(type), args, kwargs, std::nullopt, {}};
-  std::vector<nb::object> by_identity;
   nb::list key;
   const auto add = [&](nb::handle value) {
-    if (RngsState::is_rngs(value)) {
-      if (!call.rngs) {
-        call.rngs = RngsState::of(value);
-        if (!call.rngs) return false;
-        key.append(call.rngs->key());
-      }
-      key.append(upstream::sentinel());
-      return call.rngs->nodes().front().is(value);
+    if (!RngsState::is_rngs(value)) return append_key(key, value);
+    if (!call.rngs) {
+      call.rngs = RngsState::of(value);
+      if (!call.rngs) return false;
+      key.append(call.rngs->key());
     }
-    if (!is_unchangeable(value)) return false;
-    const nb::object part = graph::static_key(value, graph::Unknown::kByIdentity);
-    if (!part.is_valid()) return false;
-    key.append(part);
-    for (nb::object& object : graph::known_by_identity(value)) by_identity.push_back(object);
-    return true;
+    key.append(upstream::sentinel());
+    return call.rngs->nodes().front().is(value);
   };
   if (!add(type)) return std::nullopt;
+  key.append(nb::len(args));
   for (const nb::object& value : py::elements(args)) {
     if (!add(value)) return std::nullopt;
   }
   for (const auto& [name, value] : py::dict_items(kwargs)) {
     key.append(name);
     if (!add(value)) return std::nullopt;
-  }
-  // What the key has by identity alone is compared by a guard, or belongs to Flax or JAX.
-  for (const nb::object& object : by_identity) {
-    if (!recorder_.is_guarded(object) && !is_of_a_library(object)) return std::nullopt;
   }
   const upstream::Facade& f = upstream::facade();
   const nb::object rules = graph::static_key(f.logical_axis_rules());
@@ -158,32 +172,41 @@ nb::object RepeatedCalls::answer(nb::handle type, const nb::tuple& args, const n
   const bool may_repeat = upstream::is_staging() && !is_made_by_each_call(type);
   const std::optional<Call> call = may_repeat ? read(type, args, kwargs) : std::nullopt;
   if (!call || !recorder_.is_unchanged_so_far()) return construct();
-  const nb::object found = py::dict_get(positions_, call->key);
-  const size_t position = found.is_valid() ? nb::cast<size_t>(found) : known_.size();
-  if (!found.is_valid()) {
+  const nb::object known = py::dict_get(positions_, call->key);
+  if (!known.is_valid()) {
+    const size_t position = known_.size();
     known_.emplace_back();
     positions_[call->key] = position;
-    if (!py::caller_is_in_loop(is_code_of_the_user)) return construct();
+    nb::object module = construct();
+    known_[position].is_refused = !may_be_repeated(*call, module);
+    return module;
   }
+  const auto position = nb::cast<size_t>(known);
   if (known_[position].is_refused) return construct();
   if (known_[position].traced == nullptr) {
     std::shared_ptr<const Traced> traced = traced_alone(*call);
-    if (traced == nullptr) {
-      known_[position].is_refused = true;
-      const std::optional<Call> after = read(type, args, kwargs);
-      const bool is_undisturbed =
-          recorder_.is_unchanged_so_far() && after && py::equal(after->key, call->key);
-      has_disturbed_ = has_disturbed_ || !is_undisturbed;
-      return construct();
-    }
+    known_[position].is_refused = traced == nullptr;
+    if (traced == nullptr) return construct();
     known_[position].traced = std::move(traced);
   }
   const std::shared_ptr<const Traced> traced = known_[position].traced;
   return traced->made_for(*call);
 }
 
+// True if the call that has made `module` left no effect behind, so that an equal one will not
+// either, and if the module can be made from a template.
+bool RepeatedCalls::may_be_repeated(const Call& call, nb::handle module) const {
+  if (!recorder_.is_unchanged_so_far()) return false;
+  const std::optional<Call> after = read(call.type, call.args, call.kwargs);
+  if (!after || !py::equal(after->key, call.key)) return false;
+  if (call.rngs && !(after->rngs && call.rngs->has_nodes_of(*after->rngs))) return false;
+  const std::vector<nb::object> foreign =
+      call.rngs ? call.rngs->nodes() : std::vector<nb::object>();
+  return ModuleCapture::can_take_apart(module, {call.args, call.kwargs}, recorder_, foreign);
+}
+
 // Null if the module cannot be made in another way than by its constructor.
-std::shared_ptr<const RepeatedCalls::Traced> RepeatedCalls::traced_alone(const Call& call) {
+std::shared_ptr<const RepeatedCalls::Traced> RepeatedCalls::traced_alone(const Call& call) const {
   auto made = std::make_shared<Traced>();
   bool is_refused = false;
   const SingleTrace single_trace;
@@ -201,7 +224,8 @@ std::shared_ptr<const RepeatedCalls::Traced> RepeatedCalls::traced_alone(const C
           made->captured.take_apart(module, {call.args, call.kwargs}, recorder_, foreign));
       if (!before) return outputs;
       const std::optional<RngsState> after = RngsState::of(rngs);
-      is_refused = !after || !py::equal(after->key(), before->key());
+      is_refused =
+          !after || !after->has_nodes_of(*before) || !py::equal(after->key(), before->key());
       if (is_refused) return nb::tuple();
       for (const nb::object& value : py::elements(after->values())) {
         const bool is_changed = !value.is(values[made->changes_stream.size()]);

@@ -1,8 +1,8 @@
-// Equal constructor calls inside a constructor that is being planned. A model makes its twelve
-// equal blocks by twelve equal calls. One of them is traced by itself: the first in a loop, else
-// the second. Each later one is made from its template, and adds the equations of its program, with
-// the keys and counts of its own streams, so that the program of the model is what it would have
-// been.
+// Equal constructor calls inside a constructor that is being recorded. A model makes its twelve
+// equal blocks by twelve equal calls. The first runs as it is written, and shows that it changes
+// nothing that others read. The second is traced by itself. Each later one is made from the second
+// one's template, and adds the equations of its program, with the keys and counts of its own
+// streams, so that the program of the model is what it would have been.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -26,9 +26,10 @@ class RepeatedCalls {
   RepeatedCalls(const RepeatedCalls&) = delete;
   RepeatedCalls& operator=(const RepeatedCalls&) = delete;
 
-  // True if a constructor that changes what others read has run once more than was asked for. Then
-  // the module is not what it should be.
-  bool has_disturbed() const { return has_disturbed_; }
+  // The same, or null where all calls have to run: Qwix finds its modules by them, or the feature
+  // is off.
+  static std::unique_ptr<RepeatedCalls> watch(bool qwix_intercepts,
+                                              const graph::GuardRecorder& recorder);
 
  private:
   // What a call is given: everything but the one nnx.Rngs, which may be in several places.
@@ -44,13 +45,13 @@ class RepeatedCalls {
                           const nanobind::dict& kwargs);
   std::optional<Call> read(nanobind::handle type, const nanobind::tuple& args,
                            const nanobind::dict& kwargs) const;
-  bool is_unchangeable(nanobind::handle argument) const;
-  std::shared_ptr<const Traced> traced_alone(const Call& call);
+  bool append_key(nanobind::list& key, nanobind::handle value) const;
+  bool may_be_repeated(const Call& call, nanobind::handle module) const;
+  std::shared_ptr<const Traced> traced_alone(const Call& call) const;
 
   const graph::GuardRecorder& recorder_;
   nanobind::dict positions_;  // of calls in `known_`, by their keys
   std::vector<Known> known_;
-  bool has_disturbed_ = false;
   upstream::ConstructorWatch watch_;
 };
 

@@ -91,7 +91,7 @@ bool RngsState::add_variable(nb::handle variable, nb::list& key) {
     return false;
   }
   const nb::object value = upstream::raw_value(variable);
-  if (!upstream::is_jax_array(value)) return false;
+  if (!upstream::is_tracer(value)) return false;  // code can tell a tracer from a value
   for (const auto& [name, entry] : py::dict_items(upstream::metadata_view(variable))) {
     key.append(name);
     if (!append_key(key, entry)) return false;
@@ -101,6 +101,12 @@ bool RngsState::add_variable(nb::handle variable, nb::list& key) {
   nodes_.push_back(nb::borrow(variable));
   variables_.push_back(nb::borrow(variable));
   return true;
+}
+
+bool RngsState::has_nodes_of(const RngsState& other) const {
+  return std::ranges::equal(
+      nodes_, other.nodes_,
+      [](const nb::object& left, const nb::object& right) { return left.is(right); });
 }
 
 nb::tuple RngsState::values() const {

@@ -10,8 +10,8 @@ namespace nnx_wrappers::bridge {
 
 class RngsState {
  public:
-  // Nothing if there is more to the object than streams as Flax makes them, or if the current trace
-  // may not change them.
+  // Nothing if there is more to the object than streams as Flax makes them, if the current trace
+  // may not change them, or if a value of theirs is no tracer.
   static std::optional<RngsState> of(nanobind::handle rngs);
 
   // True for an object that `of` may accept.
@@ -23,6 +23,9 @@ class RngsState {
 
   // The Rngs, its streams and their Variables.
   const std::vector<nanobind::object>& nodes() const { return nodes_; }
+
+  // True if both have the same nodes.
+  bool has_nodes_of(const RngsState& other) const;
 
   // The values of the Variables, in an order that objects with equal keys share.
   nanobind::tuple values() const;

@@ -180,13 +180,12 @@ bool is_inside_any(const graph::Path& path, const std::vector<UninitializedToNNX
       fresh, [&](const UninitializedToNNX& entry) { return graph::begins_with(path, entry.path); });
 }
 
-// The module of an `init`. While JAX stages, the second of equal layers is planned, or the first if
-// its constructor has a loop. Later ones are made by the plan: they add the equations of its
-// program, with their own keys. Else the constructor runs.
 nb::object module_for_init(nb::handle self, ConstructorCall& call, UsageOfCall& usage) {
-  const std::shared_ptr<const bridge::ConstructionPlan> plan = bridge::plan_for_init(call, usage);
-  if (plan != nullptr) return plan->initialize(call, py::get(self, upstream::names().scope));
-  return run_constructor(self, call, true);
+  const bridge::InitCall init(call, usage);
+  if (init.plan() != nullptr)
+    return init.plan()->initialize(call, py::get(self, upstream::names().scope));
+  const ConstructorCall given = call;
+  return init.run(given, [&] { return run_constructor(self, call, true); });
 }
 
 // The variables are stored before the method runs, since the constructor of the NNX module has made

@@ -503,6 +503,9 @@ EVERY_CALL = [
         after="def next_of(numbers):\n  for number in numbers: return number"), "urandom"),
     (_c("argument that is changed", "@dataclasses.dataclass(frozen=True)\nclass Config: r: list\n"
         "cfg = Config([1.0])", "", "", given="cfg", body="cfg.r[0] += 1\nself.factor = cfg.r[0]"),
+     "cfg.r"),
+    (_c("partial that is changed", "cfg = functools.partial(max, [1.0])", "", "", given="cfg",
+        body="cfg.args[0][0] += 1\nself.factor = cfg.args[0][0]"),
      "arguments that the constructor changes"),
     (_c("callback", "R = [1]\ndef get():\n  R[0] += 1\n  return np.float32(R[0])", "", "",
         body="self.factor = nnx.BatchStat(jax.pure_callback(get, jax.ShapeDtypeStruct((), "

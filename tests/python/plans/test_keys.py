@@ -3,12 +3,14 @@
 import dataclasses
 import functools
 import gc
+import typing as tp
 import weakref
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import nnx
 from flax.core import meta
 from flax.nnx import variablelib
@@ -301,3 +303,42 @@ def test_arguments_that_are_equal_but_not_the_same_have_plans_of_their_own():
 
     models = [bridge.ToLinen(Model, (Config(v),)) for bridge in (theirs, ours) for v in (1, 1.0)]
     assert [model.apply({}) for model in models] == ["1", "1.0", "1", "1.0"]
+
+
+class Mapped(nn.Module):
+    """Calls a layer over a named axis, if it has a name."""
+
+    cls: tp.Any
+    axis: str | None
+
+    @nn.compact
+    def __call__(self, x):
+        inner = lambda x: ours.ToLinen(self.cls).apply({}, x)  # noqa: E731
+        return jax.vmap(inner, axis_name=self.axis)(x) if self.axis else inner(x[0])
+
+
+@pytest.mark.feature("plans")
+@pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters")
+def test_a_plan_is_one_whatever_the_named_axes_unless_code_asks_for_them():
+    class Plain(nnx.Module):
+        def __init__(self, rngs):
+            self.scale = 2.0
+
+        def __call__(self, x):
+            return x * self.scale
+
+    class Asking(Plain):
+        def __init__(self, rngs):
+            try:
+                self.scale = float(jax.lax.axis_size("i"))
+            except NameError:
+                self.scale = -1.0
+
+    x = jnp.ones((3, 2))
+    for cls, expected in ((Plain, [2.0, 2.0, 2.0]), (Asking, [-1.0, 3.0, -1.0])):
+        ours.clear_caches()
+        for _ in range(2):
+            found = [float(Mapped(cls, axis).apply({}, x).ravel()[0]) for axis in (None, "i", "j")]
+            assert found == expected
+        assert plans()["not_planned"] == {}
+        assert plans()["misses"] == (1 if cls is Plain else 3)

@@ -2,17 +2,21 @@
 first ones, they are what the constructors would have made, bit for bit."""
 
 import dataclasses
+import functools
 import re
 import threading
 import types
 import typing as tp
+import weakref
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
+from flax.core import FrozenDict
 from flax.nnx import pytreelib
 
 from plans.test_random_programs import HELPERS, PLACES, WRAPPERS
@@ -439,6 +443,147 @@ def refused_after_a_change_of_an_argument(rngs):
         yield GrowsAndKeeps(settings, rngs=rngs)
 
 
+class Named(nnx.Module):
+    def __init__(self, name: str = "none", size: int = 2, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((size,)))
+        self.name = name
+
+
+def positional_and_keyword_arguments(rngs):
+    for _ in range(3):
+        yield Named("size", 3, rngs=rngs)
+    for _ in range(3):
+        yield Named(size=3, rngs=rngs)
+
+
+class CallsBack(nnx.Module):
+    def __init__(self, call: tp.Any, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)))
+        call(1)
+
+
+def with_numbers(module, number):
+    module.number = nnx.BatchStat(jnp.full(1, float(number)))
+    return module
+
+
+def call_back_into_a_list(rngs):
+    for _ in range(4):
+        found: list[int] = []
+        yield with_numbers(CallsBack(lambda v: found.append(v), rngs=rngs), len(found))  # noqa: B023
+
+
+def call_back_into_a_partial(rngs):
+    for _ in range(4):
+        found: list[int] = []
+        yield with_numbers(CallsBack(functools.partial(list.append, found), rngs=rngs), len(found))
+
+
+def call_back_into_an_attribute(rngs):
+    for _ in range(4):
+
+        def call(value):
+            call.seen = value
+
+        yield with_numbers(CallsBack(call, rngs=rngs), call.seen)
+
+
+class KeepsItems(nnx.Module):
+    def __init__(self, settings: tp.Any, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)))
+        self.items = nnx.static(settings.sizes if isinstance(settings, Settings) else settings["a"])
+
+
+def keep_a_list_of_an_argument(rngs):
+    made = [FrozenDict({"a": [1]}), Settings([1])]
+    layers = [KeepsItems(settings, rngs=rngs) for settings in made for _ in range(4)]
+    for settings in made:
+        (settings.sizes if isinstance(settings, Settings) else settings["a"]).append(9)
+    return [with_numbers(layer, len(layer.items)) for layer in layers]
+
+
+def keep_lists_of_equal_arguments(rngs):
+    made = [Settings([1]) for _ in range(4)]
+    layers = [KeepsItems(settings, rngs=rngs) for settings in made]
+    made[2].sizes.append(9)
+    return [with_numbers(layer, len(layer.items)) for layer in layers]
+
+
+class Registered(nnx.Module):
+    made: tp.ClassVar[list[tp.Any]] = []
+    live: tp.ClassVar[weakref.WeakSet[tp.Any]] = weakref.WeakSet()
+    ended: tp.ClassVar[list[int]] = []
+    alive = 0
+
+    def __init__(self, how: str, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)))
+        self.how = how
+        if how == "list":
+            self.made.append(self)
+        elif how == "weak set":
+            self.live.add(self)
+        elif how == "finalizer":
+            weakref.finalize(self, self.ended.append, 1)
+        else:
+            Registered.alive += 1
+
+    def __del__(self):
+        if getattr(self, "how", "") == "end":
+            Registered.alive -= 1
+
+
+def registered(how):
+    def layers(rngs):
+        for found in (Registered.made, Registered.live, Registered.ended):
+            found.clear()
+        Registered.alive = 0
+        made = [Registered(how, rngs=rngs) for _ in range(4)]
+        same = sum(one is other for one, other in zip(made, Registered.made, strict=False))
+        numbers = same, len(Registered.live), len(Registered.ended), Registered.alive
+        Registered.made.clear()
+        return [with_numbers(layer, number) for layer, number in zip(made, numbers, strict=True)]
+
+    layers.__name__ = f"registered in a {how}"
+    return layers
+
+
+class ReplacesStream(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        rngs.params = nnx.RngStream(rngs.params(), tag="params")
+
+
+def keep_what_is_replaced(rngs):
+    holder = nnx.Dict(count=rngs.params.count, stream=rngs.params)
+    yield holder
+    for _ in range(4):
+        yield ReplacesCount(rngs=rngs)
+    for _ in range(4):
+        yield ReplacesStream(rngs=rngs)
+
+
+class KeepsNewCount(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.count = rngs.params.count = nnx.RngCount(jnp.uint32(3), tag="params")
+
+
+def keep_a_new_count(rngs):
+    for _ in range(4):
+        yield KeepsNewCount(rngs=rngs)
+        rngs.params()
+
+
+def draw_from_numpy(rngs):
+    np.random.seed(0)
+
+    class Drawing(nnx.Module):
+        def __init__(self, rngs):
+            self.rngs = rngs
+            self.w = nnx.Param(jnp.asarray(np.random.normal(size=2), jnp.float32))
+
+    for _ in range(4):
+        yield Drawing(rngs)
+
+
 def while_loop(rngs):
     number = 0
     while number < 4:
@@ -558,6 +703,10 @@ PROGRAMS = (
     one_stream_twice, another_precision, other_sharding, inside_vmap, failing_calls,
     rngs_in_two_places, count_instances, refused_after_a_change,
     refused_after_a_change_of_an_argument, while_loop, helper_in_a_loop,
+    positional_and_keyword_arguments, call_back_into_a_list, call_back_into_a_partial,
+    call_back_into_an_attribute, keep_a_list_of_an_argument, keep_lists_of_equal_arguments,
+    *map(registered, ("list", "weak set", "finalizer", "end")), keep_what_is_replaced,
+    keep_a_new_count, draw_from_numpy,
 )  # fmt: skip
 
 
@@ -586,7 +735,7 @@ def runs(function: tp.Callable[..., tp.Any], *args: tp.Any) -> int:
 
 
 @pytest.mark.feature("repeated_calls")
-def test_one_of_twelve_equal_calls_in_a_loop_runs():
+def test_two_of_twelve_equal_calls_run():
     class Looped(nnx.Module):
         def __init__(self, *, rngs):
             self.layers = nnx.List([Logged(rngs=rngs) for _ in range(12)])
@@ -598,7 +747,7 @@ def test_one_of_twelve_equal_calls_in_a_loop_runs():
             self.c = Logged(rngs=rngs)
             self.d = Logged(rngs=rngs)
 
-    for cls, count in ((Looped, 1), (Unrolled, 2)):
+    for cls, count in ((Looped, 2), (Unrolled, 2)):
         model = ours.ToLinen(cls)
         call = lambda keys: model.apply({}, rngs=keys, nnx_method=lambda self: nnx.state(self))  # noqa: B023, E731
         assert runs(call, KEYS) == count
