@@ -168,21 +168,32 @@ std::optional<RepeatedCalls::Call> RepeatedCalls::read(nb::handle type, const nb
 }
 
 nb::object RepeatedCalls::answer(nb::handle type, const nb::tuple& args, const nb::dict& kwargs) {
-  const auto construct = [&] { return upstream::ConstructorWatch::construct(type, args, kwargs); };
+  const auto construct = [&] {
+    ++constructions_;
+    return upstream::ConstructorWatch::construct(type, args, kwargs);
+  };
   const bool may_repeat = upstream::is_staging() && !is_made_by_each_call(type);
   const std::optional<Call> call = may_repeat ? read(type, args, kwargs) : std::nullopt;
   if (!call || !recorder_.is_unchanged_so_far()) return construct();
-  const nb::object known = py::dict_get(positions_, call->key);
-  if (!known.is_valid()) {
-    const size_t position = known_.size();
+  const nb::object found = py::dict_get(positions_, call->key);
+  const size_t position = found.is_valid() ? nb::cast<size_t>(found) : known_.size();
+  if (!found.is_valid()) {
     known_.emplace_back();
     positions_[call->key] = position;
+  }
+  if (known_[position].is_refused) return construct();
+  if (!known_[position].is_verified) {
+    const size_t before = constructions_;
     nb::object module = construct();
-    known_[position].is_refused = !may_be_repeated(*call, module);
+    constexpr size_t kParts = 3;  // itself, and two that are more than a stream or a list
+    const bool has_parts = constructions_ - before >= kParts;
+    const bool is_due = ++known_[position].runs >= (has_parts ? 1 : kRunsOfLayers);
+    if (is_due) {
+      known_[position].is_verified = may_be_repeated(*call, module);
+      known_[position].is_refused = !known_[position].is_verified;
+    }
     return module;
   }
-  const auto position = nb::cast<size_t>(known);
-  if (known_[position].is_refused) return construct();
   if (known_[position].traced == nullptr) {
     std::shared_ptr<const Traced> traced = traced_alone(*call);
     known_[position].is_refused = traced == nullptr;

@@ -2,7 +2,8 @@
 // equal blocks by twelve equal calls. The first runs as it is written, and shows that it changes
 // nothing that others read. The second is traced by itself. Each later one is made from the second
 // one's template, and adds the equations of its program, with the keys and counts of its own
-// streams, so that the program of the model is what it would have been.
+// streams, so that the program of the model is what it would have been. Of single layers, whose
+// constructors are quick, the first calls run before one is traced.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -37,9 +38,14 @@ class RepeatedCalls {
   // A call that was traced by itself.
   struct Traced;
   struct Known {
-    bool is_refused = false;  // each call has to run
+    size_t runs = 0;           // that were not made from a template
+    bool is_verified = false;  // a run has shown that it may be repeated
+    bool is_refused = false;   // each call has to run
     std::shared_ptr<const Traced> traced;
   };
+
+  // The runs of a constructor that makes no parts, before one is traced by itself.
+  static constexpr size_t kRunsOfLayers = 4;
 
   nanobind::object answer(nanobind::handle type, const nanobind::tuple& args,
                           const nanobind::dict& kwargs);
@@ -52,6 +58,7 @@ class RepeatedCalls {
   const graph::GuardRecorder& recorder_;
   nanobind::dict positions_;  // of calls in `known_`, by their keys
   std::vector<Known> known_;
+  size_t constructions_ = 0;  // how many constructors have run
   upstream::ConstructorWatch watch_;
 };
 

@@ -37,7 +37,7 @@ class Stack(nnx.Module):
     """Equal layers."""
 
     def __init__(self, make: tp.Callable[..., tp.Any], *, rngs: nnx.Rngs) -> None:
-        self.layers = nnx.List([make(rngs=rngs) for _ in range(4)])
+        self.layers = nnx.List([make(rngs=rngs) for _ in range(7)])
         self.after = nnx.Param(rngs.params.uniform((2,)))  # tells where the counts are
 
     def __call__(self, x: jax.Array) -> tp.Any:
@@ -131,7 +131,7 @@ class Nested(nnx.Module):
     def __init__(self, depth: int, *, rngs: nnx.Rngs) -> None:
         self.own = nnx.Linear(2, 2, rngs=rngs)
         if depth:
-            self.children = nnx.List([Nested(depth - 1, rngs=rngs) for _ in range(3)])
+            self.children = nnx.List([Nested(depth - 1, rngs=rngs) for _ in range(6)])
 
 
 class KeepsRngs(nnx.Module):
@@ -254,7 +254,7 @@ class Net(Stack):
     def __init__(self, *, rngs):
         global {names}
         self.layers = nnx.List([])
-        for step in (0, 0, 0, 1, 1, 0, 0):
+        for step in (0, 0, 0, 0, 0, 0, 1, 1, 0, 0):
             if step: {write}
             self.layers.append(Layer(rngs=rngs))
         {back}
@@ -298,7 +298,7 @@ class Wide(nnx.Module):
 
 def change_an_own_config(rngs):
     config = Config(2)
-    for width in (2, 2, 2, 3, 3):
+    for width in (2, 2, 2, 2, 2, 2, 3, 3):
         config.width = width
         yield Wide(config, rngs=rngs)
 
@@ -312,15 +312,15 @@ GIVEN = Config(2)
 
 
 def change_a_global_config(rngs):
-    for width in (2, 2, 2, 3, 3, 2):
+    for width in (2, 2, 2, 2, 2, 2, 3, 3, 2):
         GIVEN.width = width
         yield Wide(GIVEN, rngs=rngs)
 
 
 def replace_a_method(rngs):
     kept = Wide.__init__
-    for number in range(5):
-        if number == 3:
+    for number in range(9):
+        if number == 6:
             Wide.__init__ = lambda self, config, rngs: setattr(self, "w", nnx.Param(jnp.ones(1)))
         yield Wide(GIVEN, rngs=rngs)
     Wide.__init__ = kept
@@ -335,7 +335,7 @@ class Filling(nnx.Module):
 
 def fill_a_list(rngs):
     found: list[int] = []
-    for _ in range(5):
+    for _ in range(9):
         yield Filling(found, rngs=rngs)
 
 
@@ -346,7 +346,7 @@ def fill_lists_in_a_tuple(rngs):
             self.w = nnx.Param(jnp.ones(len(given[0])))
 
     found = ([],)
-    for _ in range(5):
+    for _ in range(9):
         yield First(found, rngs=rngs)
 
 
@@ -358,7 +358,7 @@ class Keeping(nnx.Module):
 
 def share_a_list(rngs):
     items: list[int] = []
-    for number in range(5):
+    for number in range(9):
         items.append(number)
         yield Keeping(items, rngs=rngs)
         items.pop()
@@ -371,8 +371,8 @@ def a_local_class(rngs):
         def __init__(self, *, rngs):
             self.w = nnx.Param(rngs.params.normal((2,)) * scale)
 
-    for number in range(5):
-        scale = 1.0 if number < 3 else 2.0
+    for number in range(9):
+        scale = 1.0 if number < 6 else 2.0
         yield Local(rngs=rngs)
 
 
@@ -382,14 +382,14 @@ def a_local_initializer(rngs):
     def init(key, shape, dtype):
         return scale * jax.random.normal(key, shape, dtype)
 
-    for number in range(5):
-        scale = 1.0 if number < 3 else 2.0
+    for number in range(9):
+        scale = 1.0 if number < 6 else 2.0
         yield nnx.Linear(2, 2, kernel_init=init, rngs=rngs)
 
 
 def a_value_of_the_outer_trace(rngs):
     value = rngs.params.normal((2,))
-    for _ in range(5):
+    for _ in range(9):
         yield nnx.Linear(2, 2, kernel_init=lambda *_: value + jnp.ones((2, 2)), rngs=rngs)
 
 
@@ -401,7 +401,7 @@ class ReadsStack(nnx.Module):
 
 
 def a_stack_of_traced_values(rngs):
-    for _ in range(4):
+    for _ in range(7):
         ReadsStack.STACK.append(rngs.params.normal(()))
         yield ReadsStack(rngs=rngs)
         ReadsStack.STACK.pop()
@@ -420,7 +420,7 @@ class CountsAndKeeps(nnx.Module):
 
 def refused_after_a_change(rngs):
     CountsAndKeeps.seen = 0
-    for _ in range(4):
+    for _ in range(7):
         yield CountsAndKeeps(rngs=rngs)
     CountsAndKeeps.seen = 0
 
@@ -439,7 +439,7 @@ class GrowsAndKeeps(nnx.Module):
 
 def refused_after_a_change_of_an_argument(rngs):
     settings = Settings([])
-    for _ in range(4):
+    for _ in range(7):
         yield GrowsAndKeeps(settings, rngs=rngs)
 
 
@@ -450,9 +450,9 @@ class Named(nnx.Module):
 
 
 def positional_and_keyword_arguments(rngs):
-    for _ in range(3):
+    for _ in range(6):
         yield Named("size", 3, rngs=rngs)
-    for _ in range(3):
+    for _ in range(6):
         yield Named(size=3, rngs=rngs)
 
 
@@ -468,19 +468,19 @@ def with_numbers(module, number):
 
 
 def call_back_into_a_list(rngs):
-    for _ in range(4):
+    for _ in range(7):
         found: list[int] = []
         yield with_numbers(CallsBack(lambda v: found.append(v), rngs=rngs), len(found))  # noqa: B023
 
 
 def call_back_into_a_partial(rngs):
-    for _ in range(4):
+    for _ in range(7):
         found: list[int] = []
         yield with_numbers(CallsBack(functools.partial(list.append, found), rngs=rngs), len(found))
 
 
 def call_back_into_an_attribute(rngs):
-    for _ in range(4):
+    for _ in range(7):
 
         def call(value):
             call.seen = value
@@ -496,14 +496,14 @@ class KeepsItems(nnx.Module):
 
 def keep_a_list_of_an_argument(rngs):
     made = [FrozenDict({"a": [1]}), Settings([1])]
-    layers = [KeepsItems(settings, rngs=rngs) for settings in made for _ in range(4)]
+    layers = [KeepsItems(settings, rngs=rngs) for settings in made for _ in range(7)]
     for settings in made:
         (settings.sizes if isinstance(settings, Settings) else settings["a"]).append(9)
     return [with_numbers(layer, len(layer.items)) for layer in layers]
 
 
 def keep_lists_of_equal_arguments(rngs):
-    made = [Settings([1]) for _ in range(4)]
+    made = [Settings([1]) for _ in range(7)]
     layers = [KeepsItems(settings, rngs=rngs) for settings in made]
     made[2].sizes.append(9)
     return [with_numbers(layer, len(layer.items)) for layer in layers]
@@ -537,11 +537,11 @@ def registered(how):
         for found in (Registered.made, Registered.live, Registered.ended):
             found.clear()
         Registered.alive = 0
-        made = [Registered(how, rngs=rngs) for _ in range(4)]
+        made = [Registered(how, rngs=rngs) for _ in range(7)]
         same = sum(one is other for one, other in zip(made, Registered.made, strict=False))
         numbers = same, len(Registered.live), len(Registered.ended), Registered.alive
         Registered.made.clear()
-        return [with_numbers(layer, number) for layer, number in zip(made, numbers, strict=True)]
+        return [with_numbers(layer, number) for layer, number in zip(made, numbers, strict=False)]
 
     layers.__name__ = f"registered in a {how}"
     return layers
@@ -555,9 +555,9 @@ class ReplacesStream(nnx.Module):
 def keep_what_is_replaced(rngs):
     holder = nnx.Dict(count=rngs.params.count, stream=rngs.params)
     yield holder
-    for _ in range(4):
+    for _ in range(7):
         yield ReplacesCount(rngs=rngs)
-    for _ in range(4):
+    for _ in range(7):
         yield ReplacesStream(rngs=rngs)
 
 
@@ -567,7 +567,7 @@ class KeepsNewCount(nnx.Module):
 
 
 def keep_a_new_count(rngs):
-    for _ in range(4):
+    for _ in range(7):
         yield KeepsNewCount(rngs=rngs)
         rngs.params()
 
@@ -580,7 +580,7 @@ def draw_from_numpy(rngs):
             self.rngs = rngs
             self.w = nnx.Param(jnp.asarray(np.random.normal(size=2), jnp.float32))
 
-    for _ in range(4):
+    for _ in range(7):
         yield Drawing(rngs)
 
 
@@ -595,11 +595,11 @@ def helper_in_a_loop(rngs):
     def make():
         return Custom(rngs=rngs)
 
-    return [make() for _ in range(4)]
+    return [make() for _ in range(7)]
 
 
 def several_rngs(rngs):
-    for _ in range(3):
+    for _ in range(6):
         forked = rngs.fork()
         for _ in range(2):
             yield nnx.Linear(2, 2, rngs=forked)
@@ -609,17 +609,17 @@ def several_rngs(rngs):
 
 def streams_of_one_key(rngs):
     one = rngs.params()
-    for _ in range(4):
+    for _ in range(7):
         yield Custom(rngs=nnx.Rngs(params=one))
 
 
 def one_stream_twice(rngs):
     shared = nnx.Rngs(params=rngs.params(), noise=rngs.params())
     shared.noise = shared.params
-    for _ in range(4):
+    for _ in range(7):
         yield TwoStreams(rngs=shared)
     apart = nnx.Rngs(params=rngs.params(), noise=rngs.params())
-    for _ in range(4):
+    for _ in range(7):
         yield TwoStreams(rngs=apart)
 
 
@@ -629,8 +629,8 @@ class TwoStreams(nnx.Module):
 
 
 def another_precision(rngs):
-    for number in range(6):
-        with jax.default_matmul_precision("highest" if number > 2 else "default"):
+    for number in range(12):
+        with jax.default_matmul_precision("highest" if number > 5 else "default"):
             yield nnx.Linear(2, 2, kernel_init=product, rngs=rngs)
 
 
@@ -639,8 +639,8 @@ def product(key, shape, dtype):
 
 
 def other_sharding(rngs):
-    for number in range(6):
-        with nnx.use_eager_sharding(number < 3):
+    for number in range(12):
+        with nnx.use_eager_sharding(number < 6):
             yield nnx.Linear(2, 2, rngs=rngs)
 
 
@@ -648,14 +648,14 @@ def inside_vmap(rngs):
     @nnx.split_rngs(splits=2)
     @nnx.vmap
     def make(rngs):
-        return nnx.List([nnx.Linear(2, 2, rngs=rngs) for _ in range(4)])
+        return nnx.List([nnx.Linear(2, 2, rngs=rngs) for _ in range(7)])
 
     yield make(rngs)
     yield make(rngs)
 
 
 def failing_calls(rngs):
-    for number in range(6):
+    for number in range(12):
         try:
             yield Refusing(number % 2, rngs=rngs)
         except ValueError:
@@ -676,8 +676,8 @@ class Positional(nnx.Module):
 
 
 def rngs_in_two_places(rngs):
-    for number in range(6):
-        yield Positional(2, rngs, rngs if number < 3 else None)
+    for number in range(12):
+        yield Positional(2, rngs, rngs if number < 6 else None)
 
 
 class Numbered(nnx.Module):
@@ -692,7 +692,7 @@ class Numbered(nnx.Module):
 
 def count_instances(rngs):
     Numbered.made = 0
-    for _ in range(5):
+    for _ in range(9):
         yield Numbered(rngs=rngs)
 
 
@@ -724,7 +724,8 @@ def test_calls_that_only_look_equal(program):
 class Logged(nnx.Module):
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         LOG.info("repeated")
-        self.linear = nnx.Linear(2, 2, rngs=rngs)
+        self.first = nnx.Linear(2, 2, rngs=rngs)
+        self.second = nnx.Linear(2, 3, rngs=rngs)
 
 
 def runs(function: tp.Callable[..., tp.Any], *args: tp.Any) -> int:
