@@ -326,7 +326,7 @@ def features() -> dict[str, str | None]:
       >>> import nnx_wrappers
       >>> sorted(nnx_wrappers.features())  # doctest: +NORMALIZE_WHITESPACE
       ['fast_variables', 'fast_walk', 'guards', 'lazy_keys', 'lifted_scopes', 'native_scopes', 'plans',
-       'qwix', 'shape_checks']
+       'qwix', 'repeated_calls', 'shape_checks']
     """
 
 def clear_caches() -> None:
