@@ -115,16 +115,24 @@ void PlanCache::add_reason(nb::handle key, const std::string& reason, bool may_b
 }
 
 std::optional<bool> PlanCache::may_plan_init(nb::handle key) {
-  const nb::dict inits = inits_;  // owned, since a look-up may clear the cache
-  const nb::object known = py::dict_get(inits, key);
-  return known.is_valid() ? std::optional(known.ptr() == Py_True) : std::nullopt;
+  const nb::dict ids = init_ids_;  // owned, since a look-up may clear the cache
+  const nb::object id = py::dict_get(ids, key);
+  const auto known = id.is_valid() ? inits_.find(nb::cast<size_t>(id)) : inits_.end();
+  if (known == inits_.end()) return std::nullopt;
+  const std::shared_ptr<const graph::GuardSet> guards = known->second;
+  if (guards == nullptr) return false;
+  return guards->first_change() ? std::nullopt : std::optional(true);
 }
 
-void PlanCache::note_init(nb::handle key, bool may_be_planned) {
-  const nb::dict dying =
-      inits_.size() < kMaxEntries ? nb::dict() : std::exchange(inits_, nb::dict());
-  const nb::dict inits = inits_;
-  inits[key] = may_be_planned;
+void PlanCache::note_init(nb::handle key, std::shared_ptr<const graph::GuardSet> guards) {
+  const bool is_full = inits_.size() >= kMaxEntries;
+  const nb::dict dying_ids = is_full ? std::exchange(init_ids_, nb::dict()) : nb::dict();
+  const auto dying = is_full ? std::exchange(inits_, {}) : decltype(inits_)();
+  const nb::dict ids = init_ids_;
+  const size_t id = next_id_++;
+  ids[key] = id;
+  if (!ids.is(init_ids_)) return;  // the cache was cleared meanwhile
+  inits_[id] = std::move(guards);
 }
 
 std::map<std::string, size_t> PlanCache::not_planned() const {
@@ -143,7 +151,8 @@ size_t PlanCache::size() const {
 
 void PlanCache::clear() {
   const nb::dict dying_keys = std::exchange(ids_, nb::dict());
-  const nb::dict dying_inits = std::exchange(inits_, nb::dict());
+  const nb::dict dying_init_ids = std::exchange(init_ids_, nb::dict());
+  const auto dying_inits = std::exchange(inits_, {});
   const auto dying = std::exchange(entries_, {});
   unkeyable_.clear();
   rebuilt_.clear();

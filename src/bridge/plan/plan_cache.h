@@ -58,10 +58,12 @@ class PlanCache {
   void add_reason(nanobind::handle key, const std::string& reason, bool may_be_retried,
                   nanobind::handle interceptors);
 
-  // Whether the constructor of an `init` with this key may be planned: what note_init was told, or
-  // nothing if there was no such `init` yet.
+  // Whether the constructor of an `init` with this key may be planned. Nothing if there was no such
+  // `init` yet, or if what the constructor had read has changed since.
   std::optional<bool> may_plan_init(nanobind::handle key);
-  void note_init(nanobind::handle key, bool may_be_planned);
+
+  // Notes what the constructor of an `init` has read; null if it may not be planned.
+  void note_init(nanobind::handle key, std::shared_ptr<const graph::GuardSet> guards);
 
   // Counts a constructor call that has no key.
   void note_unkeyable(const std::string& reason) { ++unkeyable_[reason]; }
@@ -105,8 +107,9 @@ class PlanCache {
   bool is_enabled_;
   nanobind::dict ids_;  // the ids of entries by key
   std::unordered_map<size_t, Entry> entries_;
-  size_t next_id_ = 0;    // no id is used twice
-  nanobind::dict inits_;  // by the keys of `init`s; as many as there may be entries
+  size_t next_id_ = 0;       // no id is used twice
+  nanobind::dict init_ids_;  // the ids of recorded `init`s by key
+  std::unordered_map<size_t, std::shared_ptr<const graph::GuardSet>> inits_;  // kMaxEntries at most
   std::map<std::string, size_t> unkeyable_;
   std::map<std::string, size_t> rebuilt_;
   size_t hits_ = 0;

@@ -73,7 +73,8 @@ WRAPPERS = [
     "next_of{n}()",
 ]
 
-PROGRAM = """
+# What the places need.
+PREAMBLE = """
 import collections, contextvars, dataclasses, functools, os, threading
 import numpy as np
 from flax import nnx
@@ -81,6 +82,9 @@ class Plain: pass
 class Slotted: __slots__ = ("a",)
 @dataclasses.dataclass(frozen=True)
 class Frozen: a: list
+"""
+
+PROGRAM = """
 {setup}
 class Net(nnx.Module):
     def __init__(self, *, rngs):
@@ -119,7 +123,7 @@ def test_plans_change_no_answer_whatever_changes(
         setups.append(HELPERS.format(n=number, read=read))
         reads.append(f"{10**number} * " + wrapper.format(n=number, read=read))
     names: dict[str, tp.Any] = {"__name__": "random_program"}
-    exec(PROGRAM.format(setup="\n".join(setups), reads=" + ".join(reads)), names)
+    exec(PREAMBLE + PROGRAM.format(setup="\n".join(setups), reads=" + ".join(reads)), names)
     model = ours.ToLinen(names["Net"])
     variables = model.init(KEY, X)
 

@@ -19,7 +19,7 @@ from flax import nnx
 from flax.core import FrozenDict
 from flax.nnx import pytreelib
 
-from plans.test_random_programs import HELPERS, PLACES, WRAPPERS
+from plans.test_random_programs import HELPERS, PLACES, PREAMBLE, WRAPPERS
 from support.effort import LONG
 from support.oracle import assert_same, ours, theirs
 from support.planning import COUNTS, LOG, plans, reasons, without_plans
@@ -237,14 +237,7 @@ def test_equal_layers_are_what_their_constructors_make(kind):
 
 # What may happen between two of the equal calls, each in a place that the layers read.
 PROGRAM = """
-import collections, contextvars, dataclasses, functools, os, threading
 import jax.numpy as jnp
-import numpy as np
-from flax import nnx
-class Plain: pass
-class Slotted: __slots__ = ("a",)
-@dataclasses.dataclass(frozen=True)
-class Frozen: a: list
 {setup}
 class Layer(nnx.Module):
     def __init__(self, *, rngs):
@@ -272,7 +265,7 @@ def test_a_change_between_equal_calls_is_seen(number):
     )
     read = wrapper.format(n=0, read=read)
     setup = kind.setup.format(n=0, v=1) + HELPERS.format(n=0, read=kind.read.format(n=0))
-    program = PROGRAM.format(
+    program = PREAMBLE + PROGRAM.format(
         setup=setup, read=read, names="G0, a0, p0, f0", write=_inline(write), back=_inline(back)
     )
     names: dict[str, tp.Any] = {"__name__": "repeated_program", "Stack": Stack}
@@ -808,3 +801,29 @@ def test_other_threads_construct_what_they_would():
     thread.join()
     for mine, theirs_ in zip(kept, [nnx.Linear(2, 2, rngs=other) for _ in range(4)], strict=True):
         assert_same(nnx.state(mine), nnx.state(theirs_))
+
+
+class Turning(nnx.Module):
+    """Cannot be made from a template once it keeps an object."""
+
+    keeps = False
+
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        LOG.info("turning")
+        self.kept = nnx.static(Config(1) if Turning.keeps else None)
+        self.w = nnx.Param(rngs.params.normal((2,)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x
+
+
+def test_what_an_init_has_shown_counts_while_what_it_read_is_the_same():
+    model = ours.ToLinen(Turning)
+    try:
+        for keeps in (False, True, True):
+            Turning.keeps = keeps
+            before = COUNTS["turning"]
+            staged(model.init, KEYS, X)
+            assert COUNTS["turning"] == before + 1
+    finally:
+        Turning.keeps = False
