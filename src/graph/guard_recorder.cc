@@ -45,15 +45,15 @@ constexpr std::array<const char*, 3> kTraceReaderNames = {"Tracer", "is_concrete
 // Code that has one of these names reads Linen's context.
 constexpr std::array<const char*, 2> kContextNames = {"_context", "module_stack"};
 
-// Code that has one of these names may ask for the axes of an enclosing vmap. An equation with such
-// an axis is an effect, so that then there is no plan anyway.
-constexpr std::array<const char*, 14> kAxisNames = {
-    "axis_size", "axis_index", "axis_frame",   "get_axis_env", "trace_context",
-    "trace_ctx", "psum",       "pmean",        "pmax",         "pmin",
-    "ppermute",  "all_gather", "psum_scatter", "all_to_all"};
+// Code that has one of these names may read the axes of an enclosing vmap past JAX's functions. An
+// equation with such an axis is an effect, so that then there is no plan anyway.
+constexpr std::array<const char*, 4> kAxisNames = {"get_axis_env", "axis_env", "trace_context",
+                                                   "trace_ctx"};
 
 // Code that has one of these names may read where a Linen module belongs.
-constexpr std::array<const char*, 3> kParentNames = {"parent", "scope", "path"};
+constexpr std::array<const char*, 12> kParentNames = {
+    "parent",       "scope",           "path",    "name",     "variables", "has_variable",
+    "get_variable", "is_initializing", "has_rng", "make_rng", "unbind",    "is_mutable_collection"};
 
 // Code that has one of these names may read the parts of a function that does not run.
 constexpr std::array<const char*, 7> kFunctionReaderNames = {
@@ -113,7 +113,7 @@ Dependencies GuardRecorder::finish() {
     refuse("it draws from numpy.random");
   }
   if (!is_refused()) refuse(suspected_reason_);
-  if (!is_refused() && has_any_name(kAxisNames)) {
+  if (!is_refused() && (reads_axes_ || has_any_name(kAxisNames))) {
     guard<ReadGuard>("a named axis", nb::none(), [](nb::handle) { return upstream::named_axes(); });
   }
   // The next run of the code finds the results that this one has added to caches.
@@ -146,6 +146,7 @@ Origin GuardRecorder::origin_of(const py::RunningFunction& function) {
   if (upstream::is_tracer_error_constructor(function.code(), function.globals())) {
     note_tracing_observed("it asks for a value that is not concrete");
   }
+  reads_axes_ = reads_axes_ || upstream::reads_named_axes(function.code(), function.globals());
   const upstream::ContextRead read = upstream::context_read(function.code(), function.globals());
   observed_context_ = observed_context_ || read == upstream::ContextRead::kModule;
   makes_linen_modules_ = makes_linen_modules_ || read == upstream::ContextRead::kParent;

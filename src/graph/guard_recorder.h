@@ -163,6 +163,7 @@ class GuardRecorder : public py::CallObserver {
   bool observed_tracing_ = false;
   bool observed_context_ = false;
   bool makes_linen_modules_ = false;
+  bool reads_axes_ = false;
   bool is_tracing_;  // true if the caller of the code is traced too
   bool guards_abstract_classes_ = false;
   bool inspects_all_functions_ = false;  // code looks into functions that do not run

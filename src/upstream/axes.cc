@@ -1,8 +1,14 @@
 #include "upstream/axes.h"
 
+#include <algorithm>
+#include <array>
+#include <string_view>
+
 #include "py/containers.h"
+#include "py/names.h"
 #include "py/object.h"
 #include "upstream/facade.h"
+#include "upstream/origin.h"
 
 namespace nnx_wrappers::upstream {
 
@@ -24,6 +30,16 @@ bool is_empty(nb::handle axes, const char* name) {
 }
 
 }  // namespace
+
+bool reads_named_axes(nb::handle code, nb::handle globals) {
+  constexpr std::array<std::string_view, 5> kReaders = {"axis_size", "axis_exists", "axis_names",
+                                                        "nonempty_axis_env_DO_NOT_USE",
+                                                        "unsafe_get_axis_names_DO_NOT_USE"};
+  const nb::object module = py::dict_get(globals, py::names().name_dunder);
+  if (!module.is_valid() || text_view(module) != "jax._src.core") return false;
+  const nb::object name = py::get(code, nb::str("co_name"));
+  return std::ranges::find(kReaders, text_view(name)) != kReaders.end();
+}
 
 nb::object named_axes() {
   nb::object axes = axes_of(facade().trace_context());

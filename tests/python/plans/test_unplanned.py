@@ -205,11 +205,24 @@ def test_a_constructor_that_asks_about_linen_is_not_planned():
     assert "asks about Linen" in reasons()
 
 
+def answers(ask):
+    """Whether a Linen module that no module runs would refuse to answer."""
+    try:
+        ask()
+    except ValueError:
+        return False
+    return True
+
+
 WAYS_TO_ASK = {
     "our function": lambda: ours.current_linen_module() is not None,
     "Flax's function": lambda: nnx.bridge.wrappers.current_linen_module() is not None,
     "Linen's context": lambda: nn.module._context.module_stack[-1] is not None,
     "the parent of a new module": lambda: nn.Dense(3).parent is not None,
+    "the name of a new module": lambda: nn.Dense(3).name is not None,
+    "whether a new module is bound": lambda: answers(lambda: nn.Dense(3).has_rng("params")),
+    "whether a new module initializes": lambda: answers(lambda: nn.Dense(3).is_initializing()),
+    "the variables of a new module": lambda: answers(lambda: nn.Dense(3).variables),
     "one who draws too": lambda: [random.random(), nn.Dense(3).parent][1] is not None,
     "Flax's own modules": lambda: nnx.bridge.module.current_context() is None,
 }  # fmt: skip
