@@ -118,7 +118,7 @@ void ConstructionPlan::prepare_closure_values() {
   std::vector<bool> needed(captured_.outputs(), false);
   bool any = false;
   for (size_t i = 0; i < slots.size(); ++i) {
-    if (!slots[i].is_in_closure || slots[i].constant.is_valid()) continue;
+    if (!slots[i].is_in_closure || !captured_.is_computed(i)) continue;
     for (size_t output = captured_.first_output(i); output < captured_.first_output(i + 1);
          ++output)
       needed[output] = any = true;
@@ -137,7 +137,7 @@ void ConstructionPlan::add_closure_values(const std::vector<nb::object>& keys,
       upstream::evaluate(closure_part_->function, select(keys, closure_part_->used_keys));
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
-    if (slots[i].is_in_closure && !slots[i].constant.is_valid())
+    if (slots[i].is_in_closure && captured_.is_computed(i))
       values[i] = captured_.value_from(outputs, next, i);
   }
 }
@@ -248,7 +248,7 @@ ConstructionPlan::Made ConstructionPlan::finish(const ConstructorCall& call, nb:
   std::vector<bool> needed(is_exact_.size(), false);
   for (size_t i = 0; i < slots.size(); ++i) {
     if (values[i].is_valid()) continue;
-    if (slots[i].constant.is_valid()) {
+    if (!captured_.is_computed(i)) {
       values[i] = captured_.constant(i);
       continue;
     }

@@ -1,10 +1,10 @@
 #include "bridge/plan/constructor_call.h"
 
+#include "bridge/plan/rngs_state.h"
 #include "graph/static_key.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
 #include "py/object.h"
-#include "py/python_class.h"
 #include "upstream/facade.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
@@ -73,9 +73,8 @@ ConstructorCall read_constructor_call(nb::handle to_linen, nb::handle scope, boo
 
 nb::object make_rngs(const ConstructorCall& call, const nb::dict& streams) {
   if (!call.takes_rngs) return {};
-  const nb::object rngs_class = call.falls_back
-                                    ? py::python_class("LinenRngs", "nnx_wrappers._rngs")
-                                    : nb::borrow(upstream::facade().rngs);
+  const nb::object rngs_class =
+      call.falls_back ? linen_rngs_class() : nb::borrow(upstream::facade().rngs);
   return py::call(rngs_class, nb::tuple(), streams);
 }
 
@@ -130,8 +129,17 @@ std::vector<std::string> parameter_names(nb::handle nnx_class) {
 
 }  // namespace
 
-CallKey key_of(const ConstructorCall& call) {
+bool append_settings(nb::list& key) {
   const upstream::Facade& f = upstream::facade();
+  const nb::object rules = graph::static_key(f.logical_axis_rules(), graph::Unknown::kByIdentity);
+  if (!rules.is_valid()) return false;
+  key.append(rules);
+  key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));
+  key.append(upstream::creation_settings());
+  return true;
+}
+
+CallKey key_of(const ConstructorCall& call) {
   nb::list key;
   std::string reason;
   const auto add = [&](nb::handle value, const char* what) {
@@ -145,10 +153,10 @@ CallKey key_of(const ConstructorCall& call) {
   };
   if (!add(call.nnx_class, "a class") || !add(call.args, "arguments") ||
       !add(given_keywords(call), "keyword arguments") ||
-      !add(call.augment_fn, "an augment function") ||
-      !add(f.logical_axis_rules(), "logical axis rules")) {
+      !add(call.augment_fn, "an augment function")) {
     return {{}, reason};
   }
+  if (!append_settings(key)) return {{}, "logical axis rules that cannot be compared"};
   // Only the augment function is given the name of the module.
   if (!call.augment_fn.is_none()) key.append(call.name);
   key.append(nb::bool_(call.takes_rngs));
@@ -159,8 +167,6 @@ CallKey key_of(const ConstructorCall& call) {
   }
   key.append(graph::trace_context_key_without_axes());
   if (call.interceptors.is_valid()) key.append(upstream::interceptor_ids(call.interceptors));
-  key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));
-  key.append(upstream::creation_settings());
   return {nb::tuple(key), ""};
 }
 

@@ -41,6 +41,10 @@ nanobind::object make_rngs(const ConstructorCall& call, const nanobind::dict& st
 // takes none.
 nanobind::object construct(const ConstructorCall& call, const nanobind::object& rngs);
 
+// Adds to a key what Flax and JAX have set that a constructor may depend on, but for the trace
+// context. Returns false if that has no key.
+bool append_settings(nanobind::list& key);
+
 // The key of a constructor call. Calls with equal keys have equal arguments, streams, trace
 // contexts of JAX and configurations of Flax. Whatever else the constructor depends on is compared
 // by guards.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "bridge/plan/constructor_call.h"
 #include "bridge/plan/module_capture.h"
 #include "bridge/plan/single_trace.h"
 #include "graph/static_key.h"
@@ -13,11 +14,8 @@
 #include "upstream/feature_set.h"
 #include "upstream/interned.h"
 #include "upstream/leaked.h"
-#include "upstream/names.h"
-#include "upstream/node.h"
 #include "upstream/origin.h"
 #include "upstream/program.h"
-#include "upstream/variable.h"
 
 namespace nnx_wrappers::bridge {
 
@@ -156,13 +154,8 @@ std::optional<RepeatedCalls::Call> RepeatedCalls::read(nb::handle type, const nb
     key.append(name);
     if (!add(value)) return std::nullopt;
   }
-  const upstream::Facade& f = upstream::facade();
-  const nb::object rules = graph::static_key(f.logical_axis_rules());
-  if (!rules.is_valid()) return std::nullopt;
-  key.append(rules);
+  if (!append_settings(key)) return std::nullopt;
   key.append(graph::trace_context_key());
-  key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));
-  key.append(upstream::creation_settings());
   call.key = nb::tuple(key);
   return call;
 }
@@ -228,6 +221,8 @@ std::shared_ptr<const RepeatedCalls::Traced> RepeatedCalls::traced_alone(const C
     const auto [args, kwargs] = call.with_rngs(rngs);
     const std::optional<RngsState> before =
         call.rngs ? RngsState::of(rngs) : std::optional<RngsState>();
+    is_refused = call.rngs.has_value() != before.has_value();
+    if (is_refused) return nb::tuple();
     const nb::object module = upstream::ConstructorWatch::construct(call.type, args, kwargs);
     const std::vector<nb::object> foreign = before ? before->nodes() : std::vector<nb::object>();
     try {

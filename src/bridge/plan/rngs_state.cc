@@ -38,10 +38,11 @@ bool append_key(nb::list& key, nb::handle value) {
 
 }  // namespace
 
+nb::object linen_rngs_class() { return py::python_class("LinenRngs", "nnx_wrappers._rngs"); }
+
 bool RngsState::is_rngs(nb::handle object) {
   const nb::handle type = object.type();
-  return type.is(upstream::facade().rngs) ||
-         type.is(py::python_class("LinenRngs", "nnx_wrappers._rngs"));
+  return type.is(upstream::facade().rngs) || type.is(linen_rngs_class());
 }
 
 std::optional<RngsState> RngsState::of(nb::handle rngs) {

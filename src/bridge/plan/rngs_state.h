@@ -8,6 +8,9 @@
 
 namespace nnx_wrappers::bridge {
 
+// The class of the nnx.Rngs in an `init` whose streams fall back to 'params'.
+nanobind::object linen_rngs_class();
+
 class RngsState {
  public:
   // Nothing if there is more to the object than streams as Flax makes them, if the current trace
