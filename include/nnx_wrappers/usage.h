@@ -17,7 +17,7 @@ bool record_usage(bool enabled);
 //   inits          calls that made variables
 //   calls          every other call
 //   plans_built    calls that traced the constructor and used the new plan
-//   plan_hits      calls that used a plan that was there
+//   plan_hits      calls that used a plan that was there; in both, inits count that JAX traces
 //   rebuilt        {what had changed: calls}, of plans_built
 //   not_planned    {reason: calls} that ran the constructor
 //   seconds        inside the bridge: what the method of the wrapped module took is left out

@@ -97,7 +97,8 @@ inline constexpr const char* kUsage =
 
 Returns:
   A dict for each wrapped class, by seconds, descending. Its keys are `wrapper`, `wrapped`,
-  `inits` (calls that made variables), `calls` (all others), `plans_built`, `plan_hits`,
+  `inits` (calls that made variables), `calls` (all others), `plans_built` and `plan_hits`
+  (calls that used a new plan or one that was there, inits that JAX traces among them),
   `rebuilt` (of `plans_built`, how many by what had changed), `not_planned` (calls that ran
   the constructor, by reason) and `seconds` (inside the bridge, without those of the method
   of the wrapped module).

@@ -64,15 +64,9 @@ void GuardRecorder::note_indirect_calls(const py::RunningFunction& function) {
   }
 }
 
-// Adds the names that code has, and its constants that may be names, for `getattr`.
-void GuardRecorder::add_names_of(nb::handle code) {
-  collect_names_of(code);
-  apply_new_names();
-}
-
-void GuardRecorder::collect_names_of(nb::handle code) {
-  const nb::object names = names_of(code);
-  for (PyObject* name : py::borrowed_elements(names)) add_name(name);
+// The names that code has, and its constants that may be names, for `getattr`.
+std::vector<nb::object> GuardRecorder::names_in(nb::handle code) {
+  std::vector<nb::object> found = py::elements(names_of(code));
   std::vector<nb::object> constants{py::get(code, nb::str("co_consts"))};
   while (!constants.empty()) {
     const nb::object constant = constants.back();
@@ -82,9 +76,19 @@ void GuardRecorder::collect_names_of(nb::handle code) {
         constants.push_back(nb::borrow(element));
       }
     } else if (PyUnicode_CheckExact(constant.ptr()) && PyUnicode_IsIdentifier(constant.ptr())) {
-      add_name(constant);
+      found.push_back(constant);
     }
   }
+  return found;
+}
+
+void GuardRecorder::collect_names_of(nb::handle code) {
+  for (const nb::object& name : names_in(code)) add_name(name);
+}
+
+void GuardRecorder::add_names_of(nb::handle code) {
+  collect_names_of(code);
+  apply_new_names();
 }
 
 // Notes the new names in every open namespace.

@@ -50,10 +50,11 @@ constexpr std::array<const char*, 2> kContextNames = {"_context", "module_stack"
 constexpr std::array<const char*, 4> kAxisNames = {"get_axis_env", "axis_env", "trace_context",
                                                    "trace_ctx"};
 
-// Code that has one of these names may read where a Linen module belongs.
-constexpr std::array<const char*, 12> kParentNames = {
-    "parent",       "scope",           "path",    "name",     "variables", "has_variable",
-    "get_variable", "is_initializing", "has_rng", "make_rng", "unbind",    "is_mutable_collection"};
+// Code that has one of these names may read where a Linen module belongs. Its name does not depend
+// on that.
+constexpr std::array<std::string_view, 11> kParentNames = {
+    "parent",          "scope",   "path",     "variables", "has_variable",         "get_variable",
+    "is_initializing", "has_rng", "make_rng", "unbind",    "is_mutable_collection"};
 
 // Code that has one of these names may read the parts of a function that does not run.
 constexpr std::array<const char*, 7> kFunctionReaderNames = {
@@ -63,6 +64,12 @@ constexpr std::array<const char*, 7> kFunctionReaderNames = {
 // Code that has one of these names may read attributes by names that no code has.
 constexpr std::array<const char*, 5> kReaderNames = {"__dict__", "attrgetter", "__getattribute__",
                                                      "getattr_static", "getmembers"};
+
+// True for the methods that a dataclass has by itself. Those of a Linen module write its fields.
+bool is_of_dataclass(nb::handle code) {
+  const nb::object name = py::get(code, nb::str("co_qualname"));
+  return upstream::text_view(name).starts_with("__create_fn__.");
+}
 
 bool is_format(nb::handle callable) {
   return py::utf8(py::get(callable, py::names().name_dunder)).starts_with("format");
@@ -122,8 +129,9 @@ Dependencies GuardRecorder::finish() {
   inspect_queue();
   // The parent of a new Linen module is the one that runs the code.
   observed_context_ = observed_context_ || has_any_name(kContextNames) ||
-                      (makes_linen_modules_ && has_any_name(kParentNames));
+                      (makes_linen_modules_ && asks_where_it_belongs_);
   if (observed_context_) refuse("it asks about Linen's context");
+  if (makes_linen_modules_ && !is_refused()) guard_interceptors();
   if (is_refused()) {
     return {nullptr, reason_, false, observed_tracing_ && !is_tracing_, observed_context_};
   }
@@ -133,6 +141,14 @@ Dependencies GuardRecorder::finish() {
   if (const auto change = guards_->first_change())
     return {nullptr, *change + " changes from call to call", true, false, false};
   return {std::move(guards_), "", false, false, false};
+}
+
+// An interceptor sees the methods of Linen modules that the code runs, so then it has to run.
+void GuardRecorder::guard_interceptors() {
+  if (upstream::has_interceptors()) return refuse("an interceptor of Linen's methods may see it");
+  guard<ReadGuard>("nn.intercept_methods", nb::none(), [](nb::handle) -> nb::object {
+    return nb::bool_(upstream::has_interceptors());
+  });
 }
 
 bool GuardRecorder::is_unchanged_so_far() const {
@@ -153,8 +169,20 @@ Origin GuardRecorder::origin_of(const py::RunningFunction& function) {
   return converted(upstream::origin_of_globals(function.globals()));
 }
 
+// In a Linen module that the code makes and runs, the answers do not depend on the outer one.
+void GuardRecorder::note_outer_code(nb::handle code) {
+  if (asks_where_it_belongs_ || outer_codes_.contains(code.ptr())) return;
+  if (makes_linen_modules_ && !upstream::NoLinenModule::is_innermost()) return;
+  outer_codes_.insert(code.ptr());
+  if (is_of_dataclass(code)) return;
+  asks_where_it_belongs_ = std::ranges::any_of(names_in(code), [](const nb::object& name) {
+    return std::ranges::find(kParentNames, upstream::text_view(name)) != kParentNames.end();
+  });
+}
+
 void GuardRecorder::on_function(const py::RunningFunction& function, Origin origin) {
   const nb::handle code = function.code();
+  if (origin == Origin::kUser) note_outer_code(code);
   if (is_refused()) {  // what it knows of Linen's context still counts
     if (origin == Origin::kUser && codes_run_.insert(code.ptr()).second) collect_names_of(code);
     return;

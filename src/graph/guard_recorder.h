@@ -100,8 +100,10 @@ class GuardRecorder : public py::CallObserver {
   // The names that code has, and the objects that they lead to: guard_names.cc.
   static bool may_call_indirectly(nb::handle code);
   void note_indirect_calls(const py::RunningFunction& function);
+  static std::vector<nb::object> names_in(nb::handle code);
   void add_names_of(nb::handle code);
   void collect_names_of(nb::handle code);
+  void note_outer_code(nb::handle code);
   void add_names_in(nb::handle texts);
   void add_name(nb::handle name);
   void apply_new_names();
@@ -111,6 +113,7 @@ class GuardRecorder : public py::CallObserver {
   void guard_globals(const py::RunningFunction& function);
   void guard_imports(nb::handle code, nb::handle globals);
   void guard_environment();
+  void guard_interceptors();
   void guard_abstract_classes();
   void note_name(Namespace& space, nb::handle name);
   void note_absence(Namespace& space, nb::handle name);
@@ -152,8 +155,9 @@ class GuardRecorder : public py::CallObserver {
   std::unordered_set<PyObject*> names_;             // interned names that code has
   std::vector<nb::object> new_names_;               // the part of them that is not yet applied
   std::unordered_map<PyObject*, std::unique_ptr<Namespace>> namespaces_;  // by dict
-  std::vector<Namespace*> open_namespaces_;  // in which the names of later code are looked up too
-  std::unordered_set<PyObject*> codes_run_;  // owned by the recorder of calls
+  std::vector<Namespace*> open_namespaces_;    // in which the names of later code are looked up too
+  std::unordered_set<PyObject*> codes_run_;    // owned by the recorder of calls
+  std::unordered_set<PyObject*> outer_codes_;  // those that ran outside of Linen modules
   std::unordered_map<PyObject*, std::vector<Pending>> functions_not_run_;  // by code
   std::vector<nb::object> kept_;
   std::string suspected_reason_;        // of a C function that code names, and that may be called
@@ -163,6 +167,7 @@ class GuardRecorder : public py::CallObserver {
   bool observed_tracing_ = false;
   bool observed_context_ = false;
   bool makes_linen_modules_ = false;
+  bool asks_where_it_belongs_ = false;  // code outside of Linen modules has one of kParentNames
   bool reads_axes_ = false;
   bool is_tracing_;  // true if the caller of the code is traced too
   bool guards_abstract_classes_ = false;

@@ -1,5 +1,6 @@
 #include "graph/template.h"
 
+#include <unordered_map>
 #include <utility>
 
 #include "graph/static_value.h"
@@ -11,6 +12,7 @@
 #include "py/recursion.h"
 #include "upstream/facade.h"
 #include "upstream/instance.h"
+#include "upstream/linen.h"
 #include "upstream/variable.h"
 
 namespace nnx_wrappers::graph {
@@ -76,6 +78,11 @@ class Instantiation {
         return copies_.copy(attribute.value);
       case Attribute::kState:
         return upstream::new_pytree_state(attribute.value, trace_state());
+      case Attribute::kMoved: {
+        nb::object& moved = moved_[attribute.value.ptr()];
+        if (!moved.is_valid()) moved = upstream::moved_into_innermost(attribute.value);
+        return moved;
+      }
       case Attribute::kChild:
         return make(attribute.child);
     }
@@ -134,6 +141,7 @@ class Instantiation {
   const std::vector<nb::object>& values_;
   std::vector<nb::object> made_;
   StaticCopies copies_;
+  std::unordered_map<PyObject*, nb::object> moved_;  // by the modules of the template
   nb::object trace_state_;
 };
 

@@ -33,9 +33,15 @@ struct Slot {
   bool is_shared = false;  // all instances have the constant itself, and not a copy
 };
 
-// True if instances may share this value with the captured graph although its type is mutable or
-// unknown. `owner` and `name` of the attribute are invalid for the value of a slot.
-using MayShare = std::function<bool(nb::handle owner, nb::handle name, nb::handle value)>;
+// How instances get a value of the captured graph whose type is mutable or unknown.
+enum class Kept {
+  kNot,     // the graph cannot be kept
+  kItself,  // they share it
+  kMoved    // it is a Linen module: each has a copy inside the Linen module that runs it
+};
+
+// `owner` and `name` of the attribute are invalid for the value of a slot, which is not moved.
+using HowKept = std::function<Kept(nb::handle owner, nb::handle name, nb::handle value)>;
 
 // The values and modules that a capture took out of the graph.
 struct Captured {
@@ -53,12 +59,12 @@ class Template {
 
   // Captures the graph of `root`, which is not changed. A closure over nodes of the graph or over
   // arrays becomes a closure over those of the instance. Instances share the objects `shared`
-  // whatever their types, and those for which `may_share` is true. Throws Refusal if the graph
+  // whatever their types, and keep others as `how_kept` says. Throws Refusal if the graph
   // holds something that cannot be kept: a static attribute of an unknown type, a bound method, a
   // node of another trace, a list of nodes in two places, an array ref, a hijax variable. Then too
   // `captured` has what was taken out so far.
   static Template capture(nb::handle root, const std::vector<nb::object>& shared,
-                          const MayShare& may_share, Captured& captured);
+                          const HowKept& how_kept, Captured& captured);
 
   const std::vector<Slot>& slots() const;
 

@@ -23,9 +23,9 @@ namespace nnx_wrappers::graph {
 
 class Capture {
  public:
-  Capture(Template& made, const std::vector<nb::object>& shared, const MayShare& may_share,
+  Capture(Template& made, const std::vector<nb::object>& shared, const HowKept& how_kept,
           Captured& captured)
-      : made_(made), shared_(shared), may_share_(may_share), captured_(captured) {}
+      : made_(made), shared_(shared), how_kept_(how_kept), captured_(captured) {}
 
   size_t visit(nb::handle object, upstream::NodeKind kind) {
     const py::RecursionGuard guard(" while capturing an NNX module graph");
@@ -105,7 +105,7 @@ class Capture {
       if (upstream::is_array_ref(leaf)) refuse("an array ref");
     }
     made_.slots_.push_back({path_, std::move(type), traced ? nb::object() : value, in_closures_});
-    made_.slots_.back().is_shared = may_share_({}, {}, value);
+    made_.slots_.back().is_shared = how_kept_({}, {}, value) == Kept::kItself;
     captured_.values.push_back(value);
     return made_.slots_.size() - 1;
   }
@@ -151,15 +151,16 @@ class Capture {
   }
 
   Attribute static_attribute(nb::handle owner, const nb::object& name, const nb::object& value) {
-    StaticPolicy policy = policy_of(value, shared_);
-    if (policy != StaticPolicy::kShare && may_share_(owner, name, value))
-      policy = StaticPolicy::kShare;
+    const StaticPolicy policy = policy_of(value, shared_);
+    const Kept kept =
+        policy == StaticPolicy::kShare ? Kept::kItself : how_kept_(owner, name, value);
+    if (kept == Kept::kItself) return {name, Attribute::kShared, value, 0};
+    if (kept == Kept::kMoved) return {name, Attribute::kMoved, value, 0};
     if (policy == StaticPolicy::kRefuse) {
       if (PyFunction_Check(value.ptr())) return {name, Attribute::kChild, {}, closure_node(value)};
       refuse("the static attribute '" + py::utf8(name) + "' (" + py::describe(value) + ")");
     }
-    return {name, policy == StaticPolicy::kCopy ? Attribute::kCopied : Attribute::kShared, value,
-            0};
+    return {name, Attribute::kCopied, value, 0};
   }
 
   // The node of a closure. The contents of its cells are captured after the whole graph, so that
@@ -283,7 +284,7 @@ class Capture {
 
   Template& made_;
   const std::vector<nb::object>& shared_;
-  const MayShare& may_share_;
+  const HowKept& how_kept_;
   Captured& captured_;
   Path path_;
   std::unordered_map<PyObject*, size_t> seen_;  // the nodes of objects
@@ -298,9 +299,9 @@ class Capture {
 };
 
 Template Template::capture(nb::handle root, const std::vector<nb::object>& shared,
-                           const MayShare& may_share, Captured& captured) {
+                           const HowKept& how_kept, Captured& captured) {
   Template made;
-  Capture capture(made, shared, may_share, captured);
+  Capture capture(made, shared, how_kept, captured);
   capture.visit(root, upstream::kind_of(root));
   capture.capture_cells();
   captured.nodes = std::move(capture).seen();

@@ -15,6 +15,7 @@ struct Template::Node {
       kShared,  // `value` itself
       kCopied,  // a copy of `value`
       kState,   // a new PytreeState with the flags of `value`
+      kMoved,   // a copy of the Linen module `value` inside the innermost one
       kChild    // the instance of the node `child`
     };
     nb::object name;

@@ -144,6 +144,7 @@ Facade load() {
   f.nnx_meta = look_up({"flax.nnx.bridge:NNXMeta", "flax.nnx.bridge.variables:NNXMeta"});
 
   f.linen_module = look_up("flax.linen:Module");
+  f.linen_sequential = look_up("flax.linen:Sequential");
   f.linen_apply = look_up("flax.linen:apply");
   f.unbound_function = look_for({"flax.linen.module:_get_unbound_fn"});
   f.scope = look_up("flax.core:Scope");
@@ -155,6 +156,7 @@ Facade load() {
   f.linen_post_init = look_for({"flax.linen:Module.__post_init__"});
   f.asks_for_linen_module = look_for({"flax.nnx.bridge.wrappers:current_linen_module"});
   f.linen_context = look_up("flax.linen.module:_context");
+  f.linen_interceptors = look_up("flax.linen.module:_global_interceptor_stack");
   f.axis_metadata = look_up("flax.core.meta:AxisMetadata");
   f.partitioned = look_up("flax.core.meta:Partitioned");
   f.frozen_dict = look_up("flax.core:FrozenDict");

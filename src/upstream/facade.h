@@ -54,6 +54,7 @@ struct Facade {
 
   // flax.linen and flax.core
   nb::handle linen_module;      // class linen.Module
+  nb::handle linen_sequential;  // class linen.Sequential, any Linen class that can be made
   nb::handle linen_apply;       // flax.linen.apply
   nb::handle unbound_function;  // flax.linen.module._get_unbound_fn
   nb::handle scope;             // class flax.core.Scope
@@ -66,6 +67,7 @@ struct Facade {
   nb::handle linen_post_init;   // flax.linen.Module.__post_init__, which looks for a parent
   nb::handle asks_for_linen_module;  // flax.nnx.bridge.wrappers.current_linen_module
   nb::handle linen_context;          // the dynamic context of linen.module
+  nb::handle linen_interceptors;     // those of nn.intercept_methods, a stack for each thread
   nb::handle axis_metadata;
   nb::handle partitioned;
   nb::handle frozen_dict;

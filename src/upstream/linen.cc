@@ -62,14 +62,42 @@ ContextRead context_read(nb::handle code, nb::handle globals) {
   return asks ? ContextRead::kModule : ContextRead::kNone;
 }
 
+namespace {
+
+thread_local nb::handle current_stand_in;  // the stack of Linen's context owns it
+
+}  // namespace
+
 NoLinenModule::NoLinenModule(nb::handle stand_in)
-    : stack_(nb::cast<nb::list>(py::get(facade().linen_context, private_names().module_stack))) {
+    : stack_(nb::cast<nb::list>(py::get(facade().linen_context, private_names().module_stack))),
+      stand_in_before_(current_stand_in) {
   stack_.append(stand_in);
+  current_stand_in = stand_in;
 }
 
 NoLinenModule::~NoLinenModule() {
+  current_stand_in = stand_in_before_;
   const Py_ssize_t size = PyList_Size(stack_.ptr());
   if (PyList_SetSlice(stack_.ptr(), size - 1, size, nullptr) != 0) PyErr_Clear();
+}
+
+bool NoLinenModule::is_innermost() {
+  return current_stand_in.is_valid() && innermost_linen_module().is(current_stand_in);
+}
+
+nb::object stand_in_module() {
+  if (innermost_linen_module().is_none()) return nb::none();
+  const Facade& f = facade();
+  nb::object module = f.linen_sequential(nb::tuple(), nb::arg("parent") = f.scope(nb::dict()));
+  py::set(py::get(module, private_names().state), private_names().in_compact_method,
+          nb::bool_(true));
+  return module;
+}
+
+nb::object moved_into_innermost(nb::handle linen_module) {
+  const PrivateNames& n = private_names();
+  if (py::get(linen_module, n.scope).is_none()) return nb::borrow(linen_module);
+  return py::get(linen_module, n.clone)(nb::arg("parent") = innermost_linen_module());
 }
 
 bool is_inert(nb::handle value) {
@@ -92,6 +120,19 @@ bool is_inert(nb::handle value) {
 bool is_linen_module(nb::handle object) {
   return py::is_subtype(object.type(), facade().linen_module);
 }
+
+std::vector<nb::object> field_values(nb::handle linen_module) {
+  const PrivateNames& n = private_names();
+  std::vector<nb::object> values;
+  for (const auto& [name, field] : py::mapping_items(py::get(linen_module, n.dataclass_fields))) {
+    if (name.equal(n.parent) || name.equal(n.name)) continue;
+    nb::object value = py::get_optional(linen_module, name);
+    if (value.is_valid()) values.push_back(std::move(value));
+  }
+  return values;
+}
+
+bool has_interceptors() { return nb::len(facade().linen_interceptors) != 0; }
 
 void run_module_checks(nb::handle linen_module) {
   const nb::object check = py::get_optional(linen_module, private_names().module_checks);

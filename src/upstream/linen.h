@@ -3,6 +3,8 @@
 
 #include <nanobind/nanobind.h>
 
+#include <vector>
+
 namespace nnx_wrappers::upstream {
 
 namespace nb = nanobind;
@@ -36,7 +38,7 @@ enum class ContextRead {
 ContextRead context_read(nb::handle code, nb::handle globals);
 
 // While it lives, no Linen module is current in this thread. Linen finds `stand_in` in the place of
-// one: None, or an object with which it fails.
+// one: None, an object with which it fails, or what stand_in_module returns.
 class NoLinenModule {
  public:
   explicit NoLinenModule(nb::handle stand_in = nb::none());
@@ -44,9 +46,23 @@ class NoLinenModule {
   NoLinenModule(const NoLinenModule&) = delete;
   NoLinenModule& operator=(const NoLinenModule&) = delete;
 
+  // True if the innermost Linen module of this thread is the object that a NoLinenModule put there.
+  static bool is_innermost();
+
  private:
   nb::list stack_;
+  nb::handle stand_in_before_;
 };
+
+// A Linen module in its compact method, bound to a scope of its own without variables: modules that
+// are made inside get the names that they would get in any such module. None if no Linen module
+// runs in this thread, since then modules that are made get no names.
+nb::object stand_in_module();
+
+// A copy of a Linen module that was made inside a stand-in, with the same name, inside the
+// innermost Linen module of this thread. An unbound module is returned itself. Throws Flax's error
+// if the name is taken.
+nb::object moved_into_innermost(nb::handle linen_module);
 
 // True if Linen does nothing with a field of this value when it clones or binds a module, since the
 // value holds no Linen module to adopt and no container to freeze. False for a value that would
@@ -55,6 +71,12 @@ bool is_inert(nb::handle value);
 
 // True for an instance of linen.Module.
 bool is_linen_module(nb::handle object);
+
+// The values of the fields of a Linen module, but its name and its parent.
+std::vector<nb::object> field_values(nb::handle linen_module);
+
+// True inside `nn.intercept_methods`, in this thread.
+bool has_interceptors();
 
 // Throws Flax's error for a Linen module whose class overrides `__init__` and does not call
 // Linen's.

@@ -16,6 +16,7 @@ namespace nnx_wrappers::upstream {
   X(aval, "aval")                                   \
   X(capture_intermediates, "capture_intermediates") \
   X(children, "children")                           \
+  X(clone, "clone")                                 \
   X(count, "count")                                 \
   X(create, "create")                               \
   X(debug_path, "debug_path")                       \

@@ -14,6 +14,7 @@ namespace nnx_wrappers::upstream {
   X(frozen_contents, "_dict")                  \
   X(graph_node_flatten, "_graph_node_flatten") \
   X(has_int_keys, "_pytree__has_int_keys")     \
+  X(in_compact_method, "in_compact_method")    \
   X(initializing, "_initializing")             \
   X(invalid, "_invalid")                       \
   X(is_pytree, "_pytree__is_pytree")           \

@@ -15,11 +15,11 @@ namespace {
 using graph::StaticPolicy;
 using graph::Template;
 
-bool share_nothing(nb::handle, nb::handle, nb::handle) { return false; }
+graph::Kept keep_nothing(nb::handle, nb::handle, nb::handle) { return graph::Kept::kNot; }
 
 Template capture(nb::handle root, std::vector<nb::object>& values) {
   graph::Captured captured;
-  Template made = Template::capture(root, {}, share_nothing, captured);
+  Template made = Template::capture(root, {}, keep_nothing, captured);
   values = std::move(captured.values);
   return made;
 }

@@ -98,8 +98,8 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   try {
     // Qwix asks for the current Linen module to decide what it does to an operation of the
     // constructor. It would find an enclosing one here, so it finds an object with which it fails.
-    const upstream::NoLinenModule outside(call.interceptors.is_valid() ? nb::object(nb::bool_(true))
-                                                                       : nb::none());
+    const upstream::NoLinenModule outside(
+        call.interceptors.is_valid() ? nb::object(nb::bool_(true)) : upstream::stand_in_module());
     plan->program_ = upstream::trace_program(nb::cpp_function(trace), abstract_keys(call));
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_Exception)) throw;

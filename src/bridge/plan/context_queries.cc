@@ -1,5 +1,7 @@
 #include "bridge/plan/context_queries.h"
 
+#include "upstream/linen.h"
+
 namespace nnx_wrappers::bridge {
 
 namespace {
@@ -13,5 +15,9 @@ ContextQueries::ContextQueries() : count_before_(query_count) {}
 bool ContextQueries::asked() const { return query_count != count_before_; }
 
 void ContextQueries::note() { ++query_count; }
+
+void ContextQueries::note_outer() {
+  if (upstream::NoLinenModule::is_innermost()) note();
+}
 
 }  // namespace nnx_wrappers::bridge

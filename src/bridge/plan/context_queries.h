@@ -14,6 +14,9 @@ class ContextQueries {
   // Notes a query; called by the functions that answer it.
   static void note();
 
+  // Notes a query about the innermost module, unless the constructor itself runs that one.
+  static void note_outer();
+
  private:
   unsigned long count_before_;
 };

@@ -3,11 +3,13 @@
 #include <algorithm>
 
 #include "bridge/to_nnx/attributes.h"
+#include "graph/static_value.h"
 #include "py/containers.h"
 #include "py/function.h"
 #include "py/identity_set.h"
 #include "py/object.h"
 #include "py/recursion.h"
+#include "upstream/array.h"
 #include "upstream/facade.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
@@ -57,12 +59,50 @@ class GivenObjects {
   py::IdentitySet seen_;
 };
 
-// True for an unbound Linen module inside a ToNNX. It runs in scopes that the ToNNX makes, so all
-// modules of the plan may share it.
-bool is_inner_linen_module(nb::handle owner, nb::handle name, nb::handle value) {
-  return name.equal(upstream::names().to_nnx_module) && is_to_nnx(owner) &&
-         upstream::is_linen_module(value) && py::get(value, upstream::names().scope).is_none();
-}
+// How a template keeps what no type tells to be immutable.
+class Keeping {
+ public:
+  Keeping(const graph::GuardRecorder& recorder, const std::vector<nb::object>& given)
+      : recorder_(recorder), given_(given) {}
+
+  graph::Kept operator()(nb::handle owner, nb::handle name, nb::handle value) const {
+    if (recorder_.is_guarded(value)) return graph::Kept::kItself;
+    const bool is_inner = owner.is_valid() && name.equal(upstream::names().to_nnx_module) &&
+                          is_to_nnx(owner) && upstream::is_linen_module(value) &&
+                          is_outermost(value) && may_be_copied(value);
+    return is_inner ? graph::Kept::kMoved : graph::Kept::kNot;
+  }
+
+ private:
+  // True for a Linen module that the constructor made outside of every other.
+  static bool is_outermost(nb::handle module) {
+    const nb::object parent = py::get(module, upstream::names().parent);
+    return parent.is_none() || parent.is(upstream::innermost_linen_module());
+  }
+
+  // Copies of a Linen module share what its fields hold.
+  bool may_be_copied(nb::handle module) const {
+    return std::ranges::all_of(upstream::field_values(module),
+                               [this](const nb::object& value) { return may_be_shared(value); });
+  }
+
+  bool may_be_shared(nb::handle value) const {
+    const py::RecursionGuard guard(" while reading the fields of a Linen module");
+    if (recorder_.is_guarded(value)) return true;
+    if (upstream::is_linen_module(value)) return may_be_copied(value);
+    if (upstream::is_array(value)) return !upstream::is_tracer(value);
+    const auto may_all_be = [this](const std::vector<nb::object>& values) {
+      return std::ranges::all_of(values, [this](nb::handle one) { return may_be_shared(one); });
+    };
+    if (py::is_list_or_tuple(value)) return may_all_be(py::elements(value));
+    const nb::object dict = upstream::level_dict(value);
+    if (dict.is_valid()) return may_all_be(py::elements(dict.attr("values")()));
+    return graph::policy_of(value, given_) != graph::StaticPolicy::kRefuse;
+  }
+
+  const graph::GuardRecorder& recorder_;
+  const std::vector<nb::object>& given_;
+};
 
 // A Captured whose destructor empties the captured modules: they are in reference cycles, which
 // would keep the tracers of the trace alive.
@@ -88,11 +128,8 @@ graph::Template captured_template(nb::handle module, const Objects& arguments,
                                   graph::Captured& captured) {
   GivenObjects given;
   for (const nb::object& argument : arguments) given.add(argument);
-  const auto may_share = [&](nb::handle owner, nb::handle name, nb::handle value) {
-    return recorder.is_guarded(value) ||
-           (owner.is_valid() && is_inner_linen_module(owner, name, value));
-  };
-  graph::Template made = graph::Template::capture(module, given.objects(), may_share, captured);
+  const Keeping how_kept(recorder, given.objects());
+  graph::Template made = graph::Template::capture(module, given.objects(), how_kept, captured);
   for (const nb::object& node : captured.nodes) {
     const bool is_foreign =
         std::ranges::any_of(foreign, [&](const nb::object& object) { return object.is(node); });
