@@ -179,6 +179,8 @@ Facade load() {
       look_for_class({"jax._src.random.prng:PRNGKeyArray", "jax._src.prng:PRNGKeyArray"});
   f.shaped_array = look_up("jax.core:ShapedArray");
   f.numpy_array = look_up("numpy:ndarray");
+  f.numpy_uint32 = look_up("numpy:uint32");
+  f.count_dtype = nb::borrow(look_up("numpy:dtype"))(f.numpy_uint32).release();
   f.tracer = look_up("jax.core:Tracer");
   f.dict_key = look_up("jax.tree_util:DictKey");
   f.new_ref = look_up_since_0_12({"jax:new_ref"});
@@ -210,6 +212,8 @@ Facade load() {
   f.pytree_constructor = look_for({"flax.nnx.pytreelib:_graph_node_meta_call"});
   f.fold_in = look_up("jax.random:fold_in");
   f.lax_add = look_up("jax.lax:add");
+  f.add_primitive = look_up("jax.lax:add_p");
+  f.literal = look_for({"jax.extend.core:Literal"});
   f.compile_time_eval = look_up("jax:ensure_compile_time_eval");
   f.asarray = look_up("jax.numpy:asarray");
   f.issubdtype = look_up("jax.numpy:issubdtype");

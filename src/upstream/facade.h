@@ -90,6 +90,10 @@ struct Facade {
   nb::handle prng_key_array;  // the class of concrete random keys
   nb::handle shaped_array;    // the abstract value of every array but refs
   nb::handle numpy_array;
+  nb::handle numpy_uint32;
+  nb::handle count_dtype;    // of the counters of streams: uint32
+  nb::handle add_primitive;  // jax.lax.add_p
+  nb::handle literal;        // class jax.extend.core.Literal; null where JAX does not show it
   nb::handle tracer;
   nb::handle dict_key;
   nb::handle new_ref;

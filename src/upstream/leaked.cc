@@ -45,10 +45,13 @@ bool is_tracing() {
   return present.is_valid() && py::type_name(present.type()) != "EvalTrace";
 }
 
-bool is_staging() {
-  const nb::object present = trace_of(facade().current_trace());
-  return present.is_valid() && py::type_name(present.type()) == "DynamicJaxprTrace";
+nb::object staging_trace() {
+  nb::object present = trace_of(facade().current_trace());
+  const bool stages = present.is_valid() && py::type_name(present.type()) == "DynamicJaxprTrace";
+  return stages ? present : nb::object();
 }
+
+bool is_staging() { return staging_trace().is_valid(); }
 
 bool is_current_trace(nb::handle trace_state) {
   if (!py::truthy(trace_state.attr("is_valid")())) return false;

@@ -28,6 +28,9 @@ bool is_tracing();
 // it. False in the trace of a vmap or a grad inside of it.
 bool is_staging();
 
+// The innermost trace if it stages, else an invalid object.
+nb::object staging_trace();
+
 // True if the trace of this TraceState ran inside the current one.
 bool is_leaked(nb::handle trace_state);
 

@@ -15,6 +15,7 @@
 #include "upstream/private_names.h"
 #include "upstream/pytree_state.h"
 #include "upstream/scope.h"
+#include "upstream/trace_slice.h"
 #include "upstream/variable.h"
 
 namespace nnx_wrappers::upstream {
@@ -200,7 +201,7 @@ std::string probe_guards() {
 // NOLINTNEXTLINE(modernize-use-string-view): a probe as the others
 std::string probe_plans() {
   const Facade& f = facade();
-  for (nb::handle needed : {f.dce_jaxpr, f.closed_jaxpr, f.jaxpr_as_fun}) {
+  for (nb::handle needed : {f.dce_jaxpr, f.closed_jaxpr, f.jaxpr_as_fun, f.literal}) {
     if (!needed.is_valid()) return "JAX does not have what reads and cuts programs";
   }
   return "";
@@ -210,6 +211,8 @@ std::string probe_repeated_calls() {
   const Facade& f = facade();
   if (!f.type_of.is_valid()) return "jax.typeof is missing";
   if (!ConstructorWatch::is_supported()) return "constructors are run in another way";
+  const std::string_view reason = TraceSlice::reason_not_supported();
+  if (!reason.empty()) return std::string(reason);
   nb::object seen;
   const ConstructorWatch watch(
       [&](nb::handle type, const nb::tuple& args, const nb::dict& kwargs) -> nb::object {

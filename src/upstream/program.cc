@@ -3,8 +3,8 @@
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
-#include "py/recursion.h"
 #include "upstream/array.h"
+#include "upstream/equations.h"
 #include "upstream/facade.h"
 
 namespace nnx_wrappers::upstream {
@@ -13,31 +13,12 @@ nb::object trace_program(const nb::object& function, const nb::tuple& abstract_i
   return py::call(facade().make_jaxpr(function), abstract_inputs, nb::dict());
 }
 
-namespace {
-
-// True if an equation of the jaxpr, or of a jaxpr inside it, calls back into Python.
-bool calls_back(nb::handle jaxpr) {
-  const py::RecursionGuard guard(" while reading a program");
-  for (const nb::object& equation : py::elements(jaxpr.attr("eqns"))) {
-    const std::string name = py::utf8(equation.attr("primitive").attr("name"));
-    if (name.ends_with("callback")) return true;
-    for (const auto& [key, value] : py::mapping_items(equation.attr("params"))) {
-      const bool is_sequence = PyTuple_CheckExact(value.ptr()) || PyList_CheckExact(value.ptr());
-      for (const nb::object& part : is_sequence ? py::elements(value) : std::vector{value}) {
-        nb::object inner = py::get_optional(part, nb::str("jaxpr"));
-        if (!inner.is_valid()) inner = part;
-        if (py::get_optional(inner, nb::str("eqns")).is_valid() && calls_back(inner)) return true;
-      }
-    }
-  }
-  return false;
-}
-
-}  // namespace
-
 std::string_view reason_not_reusable(nb::handle program) {
   if (nb::len(nb::object(program.attr("effects"))) != 0) return "a constructor with effects";
-  if (calls_back(program.attr("jaxpr"))) return "a constructor that calls back into Python";
+  CallbackSearch search;
+  for (const nb::object& equation : py::elements(program.attr("jaxpr").attr("eqns"))) {
+    if (search.calls_back(equation)) return "a constructor that calls back into Python";
+  }
   for (const nb::object& constant : py::elements(program.attr("consts"))) {
     if (is_tracer(constant)) {
       return "a constructor that uses values of an outer trace";
@@ -69,10 +50,10 @@ nb::object as_function(nb::handle program) { return facade().jaxpr_as_fun(progra
 
 nb::object jitted(const nb::object& function) { return facade().jit(function); }
 
-nb::object staged(nb::handle program) {
+nb::object staged(const nb::object& function) {
   const Facade& f = facade();
   const nb::object early = f.inline_early.is_valid() ? nb::borrow(f.inline_early) : nb::bool_(true);
-  return f.jit(as_function(program), nb::arg("inline") = early);
+  return f.jit(function, nb::arg("inline") = early);
 }
 
 std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& inputs) {
@@ -82,20 +63,6 @@ std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& in
     if (!is_jax_array(output)) output = f.asarray(output);
   }
   return outputs;
-}
-
-std::vector<nb::object> evaluate_concretely(const nb::object& function) {
-  const nb::object context = facade().compile_time_eval();
-  context.attr("__enter__")();
-  std::vector<nb::object> result;
-  try {
-    result = evaluate(function, nb::tuple());
-  } catch (nb::python_error& error) {
-    context.attr("__exit__")(error.type(), error.value(), error.traceback());
-    throw;
-  }
-  context.attr("__exit__")(nb::none(), nb::none(), nb::none());
-  return result;
 }
 
 nb::object copied_value(nb::handle value) {

@@ -33,12 +33,9 @@ nb::object as_function(nb::handle program);
 // `jax.jit(function)`.
 nb::object jitted(const nb::object& function);
 
-// The program as a function of its inputs for a trace that stages: each call adds the equations of
-// the program to the jaxpr that is being traced, as if the code had run again.
-nb::object staged(nb::handle program);
-
-// `function()` outside of every trace, so that the outputs are concrete arrays.
-std::vector<nb::object> evaluate_concretely(const nb::object& function);
+// The function for a trace that stages: each call adds its equations to the jaxpr that is being
+// traced, as if its code had run again.
+nb::object staged(const nb::object& function);
 
 // `function(*inputs)` in the current trace. An output that is a literal of the program is returned
 // as an array, as the operation that made it would have done.

@@ -1,16 +1,20 @@
 #include "bridge/plan/construction_plan.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <utility>
 
 #include "bridge/convert/given_variables.h"
-#include "bridge/plan/context_queries.h"
 #include "bridge/plan/repeated_calls.h"
+#include "bridge/plan/rngs_state.h"
 #include "bridge/plan/single_trace.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/recursion.h"
+#include "upstream/context_queries.h"
+#include "upstream/equations.h"
 #include "upstream/facade.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
@@ -24,10 +28,10 @@ namespace nb = nanobind;
 
 namespace {
 
-nb::tuple select(const std::vector<nb::object>& keys, const std::vector<bool>& used) {
+nb::tuple select(const std::vector<nb::object>& inputs, const std::vector<bool>& used) {
   nb::list chosen;
-  for (size_t i = 0; i < keys.size(); ++i) {
-    if (used[i]) chosen.append(keys[i]);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (used[i]) chosen.append(inputs[i]);
   }
   return nb::tuple(chosen);
 }
@@ -37,24 +41,36 @@ bool is_integer_or_key(nb::handle aval) {
       upstream::facade().issubdtype(py::get(aval, nb::str("dtype")), upstream::facade().inexact));
 }
 
-// The inputs of the trace: an abstract key for each stream that has keys.
-nb::tuple abstract_keys(const ConstructorCall& call) {
-  nb::list keys;
+// The inputs of the trace: an abstract key for each stream that has keys, and a count for each
+// stream. Counts are zero in truth. As inputs they tell the first of equal constructor calls from
+// a constant zero, so that the next ones can repeat it with other counts.
+nb::tuple abstract_inputs(const ConstructorCall& call) {
+  const upstream::Facade& f = upstream::facade();
+  nb::list inputs;
   for (const Stream& stream : call.streams) {
-    if (!stream.key_type.is_valid()) continue;
-    keys.append(upstream::facade().shape_dtype_struct(stream.key_type[0], stream.key_type[1]));
+    if (stream.key_type.is_valid())
+      inputs.append(f.shape_dtype_struct(stream.key_type[0], stream.key_type[1]));
   }
-  return nb::tuple(keys);
+  for (size_t i = 0; i < call.streams.size(); ++i)
+    inputs.append(f.shape_dtype_struct(nb::tuple(), f.count_dtype));
+  return nb::tuple(inputs);
 }
 
-// The nnx.Rngs for a constructor, with these keys.
-nb::object rngs_from(const ConstructorCall& call, const nb::args& keys) {
+// The nnx.Rngs for a constructor, with these keys and counts.
+nb::object rngs_from(const ConstructorCall& call, const nb::args& inputs) {
   nb::dict streams;
   size_t next = 0;
   for (const Stream& stream : call.streams) {
-    streams[stream.name] = stream.key_type.is_valid() ? nb::object(keys[next++]) : stream.seed;
+    streams[stream.name] = stream.key_type.is_valid() ? nb::object(inputs[next++]) : stream.seed;
   }
-  return make_rngs(call, streams);
+  nb::object rngs = make_rngs(call, streams);
+  const std::optional<RngsState> state =
+      rngs.is_valid() && RngsState::is_rngs(rngs) ? RngsState::of(rngs) : std::nullopt;
+  if (!state) return rngs;
+  const std::vector<nb::object> counts = state->counts();
+  for (size_t i = 0; i < std::min(counts.size(), call.streams.size()); ++i)
+    upstream::store_value(counts[i], inputs[next + i]);
+  return rngs;
 }
 
 }  // namespace
@@ -78,12 +94,13 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   graph::GuardRecorder recorder;
   add_roots(call, recorder);
   const SingleTrace single_trace;
-  const auto trace = [&, is_pending = single_trace.is_pending](const nb::args& keys) -> nb::object {
+  const auto trace = [&,
+                      is_pending = single_trace.is_pending](const nb::args& inputs) -> nb::object {
     SingleTrace::begin(*is_pending);
-    const nb::object rngs = rngs_from(call, keys);
+    const nb::object rngs = rngs_from(call, inputs);
     recorder.start();
     const nb::object module = [&] {
-      const auto watch = RepeatedCalls::watch(call.interceptors.is_valid(), recorder);
+      const auto watch = RepeatedCalls::watch(call, recorder);
       return construct(call, rngs);
     }();
     dependencies = recorder.finish();
@@ -94,13 +111,13 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
       return nb::tuple();
     }
   };
-  const ContextQueries queries;
+  const upstream::ContextQueries queries;
   try {
     // Qwix asks for the current Linen module to decide what it does to an operation of the
     // constructor. It would find an enclosing one here, so it finds an object with which it fails.
     const upstream::NoLinenModule outside(
         call.interceptors.is_valid() ? nb::object(nb::bool_(true)) : upstream::stand_in_module());
-    plan->program_ = upstream::trace_program(nb::cpp_function(trace), abstract_keys(call));
+    plan->program_ = upstream::trace_program(nb::cpp_function(trace), abstract_inputs(call));
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_Exception)) throw;
     reason = "a constructor that cannot be traced (" + py::type_name(error.type()) + ")";
@@ -109,6 +126,7 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   const bool asked = queries.asked() || dependencies.observed_context;
   if (reason.empty() && asked) reason = "a constructor that asks about Linen's context";
   if (!reason.empty()) return {nullptr, {nullptr, reason, false}};
+  plan->keys_ = nb::len(abstract_inputs(call)) - call.streams.size();
   plan->complete();
   return {std::move(plan), std::move(dependencies)};
 }
@@ -129,12 +147,12 @@ void ConstructionPlan::prepare_closure_values() {
 
 // The values are computed operation by operation in the current trace, so that they have the same
 // bits as those that the constructor would give to the closures.
-void ConstructionPlan::add_closure_values(const std::vector<nb::object>& keys,
+void ConstructionPlan::add_closure_values(const std::vector<nb::object>& inputs,
                                           std::vector<nb::object>& values) const {
   if (!closure_part_) return;
   const auto& slots = captured_.slots();
   const std::vector<nb::object> outputs =
-      upstream::evaluate(closure_part_->function, select(keys, closure_part_->used_keys));
+      upstream::evaluate(closure_part_->function, select(inputs, closure_part_->used_inputs));
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
     if (slots[i].is_in_closure && captured_.is_computed(i))
@@ -152,8 +170,10 @@ std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::staged_part(
     const std::vector<bool>& needed) const {
   if (staged_part_ == nullptr) {
     upstream::Pruned pruned = upstream::prune(program_, needed);
-    staged_part_ = std::make_shared<const Part>(
-        Part{upstream::staged(pruned.program), std::move(pruned.used_inputs), {}});
+    staged_part_ =
+        std::make_shared<const Part>(Part{upstream::staged(upstream::as_function(pruned.program)),
+                                          std::move(pruned.used_inputs),
+                                          {}});
   }
   return staged_part_;
 }
@@ -164,14 +184,16 @@ std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
   if (known != parts_.end()) return known->second;
   Part part;
   const upstream::Pruned pruned = upstream::prune(program_, needed);
-  part.used_keys = pruned.used_inputs;
-  bool uses_keys = false;
-  for (const bool used : part.used_keys) uses_keys = uses_keys || used;
-  const nb::object function = upstream::as_function(pruned.program);
-  if (!uses_keys) {
-    part.constants = upstream::evaluate_concretely(function);
+  part.used_inputs = pruned.used_inputs;
+  const auto after_keys = part.used_inputs.begin() + static_cast<std::ptrdiff_t>(keys_);
+  if (std::find(part.used_inputs.begin(), after_keys, true) == after_keys) {
+    nb::list counts;
+    for (auto used = after_keys; used != part.used_inputs.end(); ++used) {
+      if (*used) counts.append(upstream::zero_count());
+    }
+    part.constants = upstream::evaluate_concretely(pruned.program, nb::tuple(counts));
   } else {
-    part.function = upstream::jitted(function);
+    part.function = upstream::jitted(upstream::as_function(pruned.program));
   }
   // Forgotten parts die after the new one is inserted, since other threads may run meanwhile.
   const auto dying = parts_.size() < kMaxParts ? decltype(parts_)() : std::exchange(parts_, {});
@@ -180,18 +202,19 @@ std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
   return made;
 }
 
-std::vector<nb::object> ConstructionPlan::draw_keys(const ConstructorCall& call, nb::handle scope,
-                                                    const Part& part) const {
-  std::vector<nb::object> keys;
+std::vector<nb::object> ConstructionPlan::inputs_for(const ConstructorCall& call, nb::handle scope,
+                                                     const Part& part) const {
+  std::vector<nb::object> inputs;
   for (const Stream& stream : call.streams) {
     if (!stream.key_type.is_valid()) continue;
-    const size_t input = keys.size();
+    const size_t input = inputs.size();
     const bool used =
-        part.used_keys.at(input) || (closure_part_ && closure_part_->used_keys.at(input));
+        part.used_inputs.at(input) || (closure_part_ && closure_part_->used_inputs.at(input));
     if (!used) upstream::skip_key(scope, stream.name);
-    keys.push_back(used ? upstream::draw_key(scope, stream.name) : nb::object());
+    inputs.push_back(used ? upstream::draw_key(scope, stream.name) : nb::object());
   }
-  return keys;
+  inputs.resize(inputs.size() + call.streams.size(), upstream::zero_count());
+  return inputs;
 }
 
 ConstructionPlan::Made ConstructionPlan::instantiate(const ConstructorCall& call, nb::handle scope,
@@ -263,11 +286,11 @@ ConstructionPlan::Made ConstructionPlan::finish(const ConstructorCall& call, nb:
       run == Run::kInSteps  ? std::make_shared<const Part>(uncompiled_part(needed))
       : run == Run::kStaged ? staged_part(needed)
                             : part_for(needed);
-  const std::vector<nb::object> keys = draw_keys(call, scope, *part);
-  if (run != Run::kStaged) add_closure_values(keys, values);
+  const std::vector<nb::object> inputs = inputs_for(call, scope, *part);
+  if (run != Run::kStaged) add_closure_values(inputs, values);
   const std::vector<nb::object> outputs =
       part->constants ? *part->constants
-                      : upstream::evaluate(part->function, select(keys, part->used_keys));
+                      : upstream::evaluate(part->function, select(inputs, part->used_inputs));
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
     if (!values[i].is_valid()) values[i] = captured_.value_from(outputs, next, i);

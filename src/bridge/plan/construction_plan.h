@@ -57,8 +57,8 @@ class ConstructionPlan {
  private:
   // The part of the program that computes one set of missing values.
   struct Part {
-    nanobind::object function;  // from keys to outputs
-    std::vector<bool> used_keys;
+    nanobind::object function;  // from inputs to outputs
+    std::vector<bool> used_inputs;
     std::optional<std::vector<nanobind::object>> constants;  // the outputs, if it uses no key
   };
 
@@ -83,20 +83,21 @@ class ConstructionPlan {
   // True unless the value is a list or tuple of another structure than the slot's value.
   bool has_structure_of(size_t slot, nanobind::handle value) const;
   void prepare_closure_values();
-  void add_closure_values(const std::vector<nanobind::object>& keys,
+  void add_closure_values(const std::vector<nanobind::object>& inputs,
                           std::vector<nanobind::object>& values) const;
   std::shared_ptr<const Part> part_for(const std::vector<bool>& needed) const;
   std::shared_ptr<const Part> staged_part(const std::vector<bool>& needed) const;
   Part uncompiled_part(const std::vector<bool>& needed) const;
-  // A key for each input of the program that the part or the closures use. Of all other streams
-  // the counters advance.
-  std::vector<nanobind::object> draw_keys(const ConstructorCall& call, nanobind::handle scope,
-                                          const Part& part) const;
+  // The inputs of the program: keys, of streams that the part or the closures use, and counts. Of
+  // all other streams the counters of the scope advance.
+  std::vector<nanobind::object> inputs_for(const ConstructorCall& call, nanobind::handle scope,
+                                           const Part& part) const;
 
   ModuleCapture captured_;
   std::vector<nanobind::object> collections_;  // of each slot; invalid if it has none
   std::unique_ptr<const VariableLayout> layout_;
-  nanobind::object program_;          // a ClosedJaxpr
+  nanobind::object program_;          // a ClosedJaxpr of keys, then counts
+  size_t keys_ = 0;                   // how many of its inputs are keys
   std::vector<bool> is_exact_;        // true for outputs that are integers or keys
   std::optional<Part> closure_part_;  // what closures hold, if they hold any
   // By the outputs that are needed. There are few, one for each set of collections that callers

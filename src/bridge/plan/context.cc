@@ -1,12 +1,12 @@
 #include "nnx_wrappers/context.h"
 
-#include "bridge/plan/context_queries.h"
+#include "upstream/context_queries.h"
 #include "upstream/linen.h"
 
 namespace nnx_wrappers {
 
 nanobind::object current_linen_module() {
-  bridge::ContextQueries::note();
+  upstream::ContextQueries::note();
   return upstream::innermost_linen_module();
 }
 

@@ -140,27 +140,39 @@ graph::Template captured_template(nb::handle module, const Objects& arguments,
 
 }  // namespace
 
-bool ModuleCapture::can_take_apart(nb::handle module, const Objects& arguments,
-                                   const graph::GuardRecorder& recorder, const Objects& foreign) {
+nb::tuple ModuleCapture::copy(nb::handle module, const Objects& arguments,
+                              const graph::GuardRecorder& recorder, const Objects& foreign) {
   graph::Captured captured;
+  template_ = captured_template(module, arguments, recorder, foreign, captured);
+  if (std::ranges::any_of(captured.nodes, py::is_observed))
+    throw graph::Refusal("a node with a weak reference or a finalizer");
+  return outputs_of(captured.values);
+}
+
+bool ModuleCapture::can_copy(nb::handle module, const Objects& arguments,
+                             const graph::GuardRecorder& recorder) {
   try {
-    captured_template(module, arguments, recorder, foreign, captured);
+    ModuleCapture().copy(module, arguments, recorder);
+    return true;
   } catch (const graph::Refusal&) {
     return false;
   }
-  return std::ranges::none_of(captured.nodes, py::is_observed);
 }
 
 nb::tuple ModuleCapture::take_apart(nb::handle module, const Objects& arguments,
                                     const graph::GuardRecorder& recorder, const Objects& foreign) {
   DissolvedCapture captured;
   template_ = captured_template(module, arguments, recorder, foreign, captured);
+  return outputs_of(captured.values);
+}
+
+nb::tuple ModuleCapture::outputs_of(const Objects& values) {
   nb::list outputs;
-  for (size_t i = 0; i < captured.values.size(); ++i) {
+  for (size_t i = 0; i < values.size(); ++i) {
     first_output_.push_back(nb::len(outputs));
     trees_.emplace_back();
     if (!is_computed(i)) continue;
-    const nb::object flat = upstream::facade().tree_flatten(captured.values[i]);
+    const nb::object flat = upstream::facade().tree_flatten(values[i]);
     for (const nb::object& leaf : py::elements(flat[0])) outputs.append(leaf);
     trees_.back() = flat[1];
   }

@@ -24,13 +24,16 @@ class ModuleCapture {
                              const graph::GuardRecorder& recorder,
                              const std::vector<nanobind::object>& foreign = {});
 
-  // True if a module could be taken apart so, and if nobody could tell that one like it was thrown
-  // away: nothing holds a weak reference to a node of it, and no node has a finalizer. The module
-  // stays as it is.
-  static bool can_take_apart(nanobind::handle module,
-                             const std::vector<nanobind::object>& arguments,
-                             const graph::GuardRecorder& recorder,
-                             const std::vector<nanobind::object>& foreign = {});
+  // The same for a module that stays as it is: it belongs to the program that is being traced.
+  // Throws graph::Refusal, too, if somebody could tell it from one that is made later: something
+  // holds a weak reference to a node of it, or a node has a finalizer.
+  nanobind::tuple copy(nanobind::handle module, const std::vector<nanobind::object>& arguments,
+                       const graph::GuardRecorder& recorder,
+                       const std::vector<nanobind::object>& foreign = {});
+
+  // True if `copy` would not throw.
+  static bool can_copy(nanobind::handle module, const std::vector<nanobind::object>& arguments,
+                       const graph::GuardRecorder& recorder);
 
   const std::vector<graph::Slot>& slots() const { return template_.slots(); }
 
@@ -57,6 +60,9 @@ class ModuleCapture {
   }
 
  private:
+  // What the trace computes of these values, which the capture took out of the module.
+  nanobind::tuple outputs_of(const std::vector<nanobind::object>& values);
+
   graph::Template template_;
   std::vector<nanobind::object> trees_;  // the pytree structure of each computed slot
   std::vector<size_t> first_output_;     // of each slot; the last entry is the number of outputs

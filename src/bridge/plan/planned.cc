@@ -114,16 +114,16 @@ nb::object InitCall::run(const ConstructorCall& call,
   add_roots(call, recorder);
   recorder.start();
   nb::object module = [&] {
-    const auto watch = RepeatedCalls::watch(false, recorder);
+    const auto watch = RepeatedCalls::watch(call, recorder);
     return construct();
   }();
   std::shared_ptr<const graph::GuardSet> guards = recorder.finish().guards;
   const auto holds_to_nnx = [&] {
     return std::ranges::any_of(graph::pytrees_of(module), is_to_nnx);
   };
-  const bool may_be_planned =
-      guards != nullptr &&
-      ModuleCapture::can_take_apart(module, {call.args, call.kwargs}, recorder) && !holds_to_nnx();
+  const bool may_be_planned = guards != nullptr &&
+                              ModuleCapture::can_copy(module, {call.args, call.kwargs}, recorder) &&
+                              !holds_to_nnx();
   PlanCache::get().note_init(recorded_key_, may_be_planned ? std::move(guards) : nullptr);
   return module;
 }

@@ -5,7 +5,6 @@
 
 #include "bridge/plan/constructor_call.h"
 #include "bridge/plan/module_capture.h"
-#include "bridge/plan/single_trace.h"
 #include "graph/static_key.h"
 #include "py/containers.h"
 #include "py/function.h"
@@ -16,12 +15,25 @@
 #include "upstream/leaked.h"
 #include "upstream/origin.h"
 #include "upstream/program.h"
+#include "upstream/trace_slice.h"
 
 namespace nnx_wrappers::bridge {
 
 namespace nb = nanobind;
 
 namespace {
+
+// Counts the constructors that run inside of each other.
+class Depth {
+ public:
+  explicit Depth(size_t& depth) : depth_(depth) { ++depth_; }
+  ~Depth() { --depth_; }
+  Depth(const Depth&) = delete;
+  Depth& operator=(const Depth&) = delete;
+
+ private:
+  size_t& depth_;
+};
 
 // True for streams, which are quicker made than compared.
 bool is_made_by_each_call(nb::handle type) {
@@ -38,57 +50,67 @@ struct RepeatedCalls::Call {
   std::optional<RngsState> rngs;
   nb::object key;
 
-  // The arguments with another nnx.Rngs in the place of the one that was given.
-  std::pair<nb::tuple, nb::dict> with_rngs(nb::handle other) const {
-    if (!rngs) return {args, kwargs};
-    const auto replaced = [&](const nb::object& value) {
-      return value.is(rngs->nodes().front()) ? nb::borrow(other) : value;
-    };
-    nb::list positional;
-    for (const nb::object& value : py::elements(args)) positional.append(replaced(value));
-    nb::dict named;
-    for (const auto& [name, value] : py::dict_items(kwargs)) named[name] = replaced(value);
-    return {nb::tuple(positional), named};
-  }
+  // The values that the streams have now.
+  nb::tuple values() const { return rngs ? rngs->values() : nb::tuple(); }
 };
 
 struct RepeatedCalls::Traced {
+  // Values of the trace.
+  struct Equations {
+    upstream::TraceSlice slice;
+    nb::tuple inputs;                 // of the streams
+    std::vector<nb::object> outputs;  // of the module, then what streams were changed to
+  };
+
   ModuleCapture captured;
-  nb::object function;               // from the values of the streams to all outputs
-  std::vector<bool> changes_stream;  // by the values of the streams; those outputs come last
+  std::vector<bool> changes_stream;    // by the values of the streams
+  std::optional<Equations> equations;  // until they are needed
+  nb::object function;                 // from inputs to outputs
+
+  // False if the equations depend on more than the streams.
+  bool prepare() {
+    if (equations) {
+      function = equations->slice.as_function(equations->inputs, equations->outputs);
+      equations.reset();
+    }
+    return function.is_valid();
+  }
 
   nb::object made_for(const Call& call) const {
-    const nb::tuple before = call.rngs ? call.rngs->values() : nb::tuple();
-    const std::vector<nb::object> outputs = upstream::evaluate(function, before);
+    const nb::tuple inputs = call.values();
+    const std::vector<nb::object> made = upstream::evaluate(function, inputs);
     std::vector<nb::object> values;
     values.reserve(captured.slots().size());
     size_t next = 0;
     for (size_t i = 0; i < captured.slots().size(); ++i) {
-      values.push_back(captured.is_computed(i) ? captured.value_from(outputs, next, i)
+      values.push_back(captured.is_computed(i) ? captured.value_from(made, next, i)
                                                : captured.constant(i));
     }
     nb::object module = captured.instantiate(values);
-    std::vector<nb::object> after = py::elements(before);
+    std::vector<nb::object> after = py::elements(inputs);
     for (size_t i = 0; i < after.size(); ++i) {
-      if (changes_stream[i]) after[i] = outputs.at(next++);
+      if (changes_stream[i]) after[i] = made.at(next++);
     }
     if (call.rngs) call.rngs->store(after);
     return module;
   }
 };
 
-RepeatedCalls::RepeatedCalls(const graph::GuardRecorder& recorder)
-    : recorder_(recorder),
+RepeatedCalls::RepeatedCalls(nb::handle outermost, const graph::GuardRecorder& recorder)
+    : outermost_(outermost),
+      trace_(upstream::staging_trace()),
+      recorder_(recorder),
       watch_([this](nb::handle type, const nb::tuple& args, const nb::dict& kwargs) {
         return answer(type, args, kwargs);
       }) {}
 
 RepeatedCalls::~RepeatedCalls() = default;
 
-std::unique_ptr<RepeatedCalls> RepeatedCalls::watch(bool qwix_intercepts,
+std::unique_ptr<RepeatedCalls> RepeatedCalls::watch(const ConstructorCall& call,
                                                     const graph::GuardRecorder& recorder) {
-  if (qwix_intercepts || !upstream::has(upstream::Feature::kRepeatedCalls)) return nullptr;
-  return std::make_unique<RepeatedCalls>(recorder);
+  if (call.interceptors.is_valid() || !upstream::has(upstream::Feature::kRepeatedCalls))
+    return nullptr;
+  return std::make_unique<RepeatedCalls>(call.nnx_class, recorder);
 }
 
 // Adds the key of an argument that code cannot change, or only so that a guard sees it: what the
@@ -162,11 +184,13 @@ std::optional<RepeatedCalls::Call> RepeatedCalls::read(nb::handle type, const nb
 
 nb::object RepeatedCalls::answer(nb::handle type, const nb::tuple& args, const nb::dict& kwargs) {
   const auto construct = [&] {
-    ++constructions_;
+    const Depth deeper(depth_);
     return upstream::ConstructorWatch::construct(type, args, kwargs);
   };
   const bool may_repeat = upstream::is_staging() && !is_made_by_each_call(type);
-  const std::optional<Call> call = may_repeat ? read(type, args, kwargs) : std::nullopt;
+  const bool is_outermost = depth_ == 0 && type.is(outermost_);
+  const std::optional<Call> call =
+      may_repeat && !is_outermost ? read(type, args, kwargs) : std::nullopt;
   if (!call || !recorder_.is_unchanged_so_far()) return construct();
   const nb::object found = py::dict_get(positions_, call->key);
   const size_t position = found.is_valid() ? nb::cast<size_t>(found) : known_.size();
@@ -174,86 +198,49 @@ nb::object RepeatedCalls::answer(nb::handle type, const nb::tuple& args, const n
     known_.emplace_back();
     positions_[call->key] = position;
   }
-  if (known_[position].is_refused) return construct();
-  if (!known_[position].is_verified) {
-    const size_t before = constructions_;
-    nb::object module = construct();
-    constexpr size_t kParts = 3;  // itself, and two that are more than a stream or a list
-    const bool has_parts = constructions_ - before >= kParts;
-    const bool is_due = ++known_[position].runs >= (has_parts ? 1 : kRunsOfLayers);
-    if (is_due) {
-      known_[position].is_verified = may_be_repeated(*call, module);
-      known_[position].is_refused = !known_[position].is_verified;
-    }
-    return module;
+  upstream::TraceSlice slice;
+  const nb::tuple before = call->values();
+  if (known_[position].is_refused || !slice.accepts(before)) return construct();
+  if (const std::shared_ptr<Traced> known = known_[position].traced) {
+    if (known->prepare()) return known->made_for(*call);
+    known_[position].is_refused = true;
+    return construct();
   }
-  if (known_[position].traced == nullptr) {
-    std::shared_ptr<const Traced> traced = traced_alone(*call);
-    known_[position].is_refused = traced == nullptr;
-    if (traced == nullptr) return construct();
-    known_[position].traced = std::move(traced);
-  }
-  const std::shared_ptr<const Traced> traced = known_[position].traced;
-  return traced->made_for(*call);
+  nb::object module = construct();
+  slice.end();
+  known_[position].traced = traced(*call, module, slice, before);
+  known_[position].is_refused = known_[position].traced == nullptr;
+  return module;
 }
 
-// True if the call that has made `module` left no effect behind, so that an equal one will not
-// either, and if the module can be made from a template.
-bool RepeatedCalls::may_be_repeated(const Call& call, nb::handle module) const {
-  if (!recorder_.is_unchanged_so_far()) return false;
+// What has made `module`, if it left no effect behind, so that an equal call will not either, and
+// if the module can be made from a template. Null if each call has to run.
+std::shared_ptr<RepeatedCalls::Traced> RepeatedCalls::traced(const Call& call, nb::handle module,
+                                                             const upstream::TraceSlice& slice,
+                                                             const nb::tuple& before) const {
+  if (!recorder_.is_unchanged_so_far()) return nullptr;
   const std::optional<Call> after = read(call.type, call.args, call.kwargs);
-  if (!after || !py::equal(after->key, call.key)) return false;
-  if (call.rngs && !(after->rngs && call.rngs->has_nodes_of(*after->rngs))) return false;
-  const std::vector<nb::object> foreign =
-      call.rngs ? call.rngs->nodes() : std::vector<nb::object>();
-  return ModuleCapture::can_take_apart(module, {call.args, call.kwargs}, recorder_, foreign);
-}
-
-// Null if the module cannot be made in another way than by its constructor.
-std::shared_ptr<const RepeatedCalls::Traced> RepeatedCalls::traced_alone(const Call& call) const {
+  if (!after || !py::equal(after->key, call.key)) return nullptr;
+  if (call.rngs && !(after->rngs && call.rngs->has_nodes_of(*after->rngs))) return nullptr;
   auto made = std::make_shared<Traced>();
-  bool is_refused = false;
-  const SingleTrace single_trace;
-  const auto trace = [&,
-                      is_pending = single_trace.is_pending](const nb::args& values) -> nb::object {
-    SingleTrace::begin(*is_pending);
-    nb::object rngs = call.rngs ? call.rngs->made_with(values) : nb::object();
-    const auto [args, kwargs] = call.with_rngs(rngs);
-    const std::optional<RngsState> before =
-        call.rngs ? RngsState::of(rngs) : std::optional<RngsState>();
-    is_refused = call.rngs.has_value() != before.has_value();
-    if (is_refused) return nb::tuple();
-    const nb::object module = upstream::ConstructorWatch::construct(call.type, args, kwargs);
-    const std::vector<nb::object> foreign = before ? before->nodes() : std::vector<nb::object>();
-    try {
-      nb::list outputs(
-          made->captured.take_apart(module, {call.args, call.kwargs}, recorder_, foreign));
-      if (!before) return outputs;
-      const std::optional<RngsState> after = RngsState::of(rngs);
-      is_refused =
-          !after || !after->has_nodes_of(*before) || !py::equal(after->key(), before->key());
-      if (is_refused) return nb::tuple();
-      for (const nb::object& value : py::elements(after->values())) {
-        const bool is_changed = !value.is(values[made->changes_stream.size()]);
-        made->changes_stream.push_back(is_changed);
-        if (is_changed) outputs.append(value);
-      }
-      return outputs;
-    } catch (const graph::Refusal&) {
-      is_refused = true;
-      return nb::tuple();
-    }
-  };
+  made->equations = Traced::Equations{slice, before, {}};
+  std::vector<nb::object>& outputs = made->equations->outputs;
   try {
-    const nb::tuple values = call.rngs ? call.rngs->values() : nb::tuple();
-    const nb::object program = upstream::trace_program(nb::cpp_function(trace), values);
-    if (is_refused || !upstream::reason_not_reusable(program).empty()) return nullptr;
-    made->function = upstream::staged(program);
-  } catch (nb::python_error& error) {
-    if (!error.matches(PyExc_Exception)) throw;
+    const std::vector<nb::object> foreign =
+        call.rngs ? call.rngs->nodes() : std::vector<nb::object>();
+    const nb::tuple computed =
+        made->captured.copy(module, {call.args, call.kwargs}, recorder_, foreign);
+    outputs = py::elements(computed);
+    size_t next = 0;
+    for (const nb::object& value : py::elements(call.values())) {
+      made->changes_stream.push_back(!value.is(before[next++]));
+      if (made->changes_stream.back()) outputs.push_back(value);
+    }
+    // Values of an inner trace are not kept until it is over.
+    return slice.is_of(trace_) || made->prepare() ? made : nullptr;
+  } catch (const graph::Refusal&) {
     return nullptr;
   }
-  return made;
 }
 
 }  // namespace nnx_wrappers::bridge

@@ -1,7 +1,6 @@
 #include "bridge/plan/rngs_state.h"
 
 #include <algorithm>
-#include <unordered_map>
 
 #include "graph/static_key.h"
 #include "py/containers.h"
@@ -120,32 +119,12 @@ void RngsState::store(const std::vector<nb::object>& values) const {
   for (size_t i = 0; i < variables_.size(); ++i) upstream::store_value(variables_[i], values.at(i));
 }
 
-nb::object RngsState::made_with(const nb::tuple& values) const {
-  const nb::object trace_state = upstream::facade().trace_state();
-  std::unordered_map<PyObject*, nb::object> made;
-  for (size_t i = 0; i < variables_.size(); ++i) {
-    made[variables_[i].ptr()] = upstream::new_plain_variable(
-        variables_[i].type(), values[i], upstream::metadata(variables_[i]), trace_state);
+std::vector<nb::object> RngsState::counts() const {
+  std::vector<nb::object> counts;
+  for (const nb::object& variable : variables_) {
+    if (variable.type().is(upstream::facade().rng_count)) counts.push_back(variable);
   }
-  const auto copy = [&](nb::handle node) {
-    nb::object copied = py::allocate(node.type());
-    for (const auto& [name, value] : py::dict_items(py::instance_dict(node))) {
-      const auto known = made.find(value.ptr());
-      if (known != made.end()) {
-        upstream::set_attribute(copied, name, known->second);
-      } else if (upstream::is_pytree_state_name(name)) {
-        upstream::set_attribute(copied, name, upstream::new_pytree_state(value, trace_state));
-      } else {
-        upstream::set_attribute(copied, name, value);
-      }
-    }
-    return copied;
-  };
-  for (const nb::object& node : nodes_) {
-    const bool is_stream = node.type().is(upstream::facade().rng_stream);
-    if (is_stream) made[node.ptr()] = copy(node);
-  }
-  return copy(rngs_);
+  return counts;
 }
 
 }  // namespace nnx_wrappers::bridge

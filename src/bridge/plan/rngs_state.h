@@ -36,8 +36,8 @@ class RngsState {
   // Gives the Variables these values.
   void store(const std::vector<nanobind::object>& values) const;
 
-  // An object like this one, of the current trace, with these values.
-  nanobind::object made_with(const nanobind::tuple& values) const;
+  // The Variables that count what the streams have given out.
+  std::vector<nanobind::object> counts() const;
 
  private:
   bool add_stream(nanobind::handle stream, nanobind::list& key);

@@ -5,7 +5,6 @@
 #include <optional>
 #include <string>
 
-#include "bridge/plan/context_queries.h"
 #include "bridge/report/usage.h"
 #include "bridge/rng/lazy_keys.h"
 #include "bridge/to_nnx/attributes.h"
@@ -22,6 +21,7 @@
 #include "py/object.h"
 #include "py/python_class.h"
 #include "upstream/array.h"
+#include "upstream/context_queries.h"
 #include "upstream/dialect/wrapper.h"
 #include "upstream/facade.h"
 #include "upstream/linen.h"
@@ -154,7 +154,7 @@ enum class Mode : std::uint8_t { kCall, kInitialize, kInitializeAgain };
 Mode mode_of(nb::handle self) {
   if (!upstream::is_initializing_pytree(self)) return Mode::kCall;
   if (!bridge::has_variables(self)) return Mode::kInitialize;
-  bridge::ContextQueries::note_outer();
+  upstream::ContextQueries::note_outer();
   const nb::object linen = upstream::innermost_linen_module();
   return !linen.is_none() && upstream::is_initializing(linen) ? Mode::kInitializeAgain
                                                               : Mode::kInitialize;
@@ -188,7 +188,7 @@ nb::object run_linen(const Call& call, nb::handle rngs, bool initializes_again,
   nb::object filter = call.options.mutable_;
   bool is_named = !filter.is_none();
   if (!is_named) {
-    bridge::ContextQueries::note_outer();
+    upstream::ContextQueries::note_outer();
     filter = upstream::enclosing_mutable();
     is_named = filter.is_valid();
     if (!is_named) filter = given.default_filter;

@@ -2,7 +2,7 @@
 // answer, so then it has no plan.
 #pragma once
 
-namespace nnx_wrappers::bridge {
+namespace nnx_wrappers::upstream {
 
 // Tells whether this thread has asked since the object was made.
 class ContextQueries {
@@ -21,4 +21,4 @@ class ContextQueries {
   unsigned long count_before_;
 };
 
-}  // namespace nnx_wrappers::bridge
+}  // namespace nnx_wrappers::upstream

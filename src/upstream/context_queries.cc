@@ -1,8 +1,8 @@
-#include "bridge/plan/context_queries.h"
+#include "upstream/context_queries.h"
 
 #include "upstream/linen.h"
 
-namespace nnx_wrappers::bridge {
+namespace nnx_wrappers::upstream {
 
 namespace {
 
@@ -17,7 +17,7 @@ bool ContextQueries::asked() const { return query_count != count_before_; }
 void ContextQueries::note() { ++query_count; }
 
 void ContextQueries::note_outer() {
-  if (upstream::NoLinenModule::is_innermost()) note();
+  if (NoLinenModule::is_innermost()) note();
 }
 
-}  // namespace nnx_wrappers::bridge
+}  // namespace nnx_wrappers::upstream

@@ -1,0 +1,210 @@
+#include "upstream/trace_slice.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+#include "py/containers.h"
+#include "py/object.h"
+#include "upstream/array.h"
+#include "upstream/equations.h"
+#include "upstream/facade.h"
+#include "upstream/leaked.h"
+#include "upstream/private_names.h"
+#include "upstream/program.h"
+
+namespace nnx_wrappers::upstream {
+
+// Values are numbered: first the inputs, then the outputs of the steps.
+class TraceSlice::Function {
+ public:
+  Function(const TraceSlice& slice, const nb::tuple& inputs)
+      : slice_(slice), constants_(py::get(slice.frame_, private_names().constvar_to_val)) {
+    for (const nb::object& input : py::elements(inputs)) number(slice.variable_of(input));
+  }
+
+  // False if it cannot be a function.
+  bool add(const std::vector<nb::object>& outputs) {
+    const PrivateNames& n = private_names();
+    const std::vector<nb::object> equations = slice_.equations();
+    for (const nb::object& output : outputs) {
+      const nb::object variable = slice_.variable_of(output);
+      if (!variable.is_valid() && is_tracer(output) && !is_constant_of_trace(output)) return false;
+      need(variable);
+    }
+    std::vector<bool> is_needed(equations.size());
+    for (size_t i = equations.size(); i-- > 0;) {
+      if (nb::len(py::get(equations[i], n.effects)) != 0) return false;
+      for (const nb::object& variable : py::elements(py::get(equations[i], n.outvars)))
+        is_needed[i] = is_needed[i] || needed_.contains(variable.ptr());
+      if (!is_needed[i]) continue;
+      for (const nb::object& input : py::elements(py::get(equations[i], n.in_tracers)))
+        need(slice_.variable_of(input));
+    }
+    for (size_t i = 0; i < equations.size(); ++i) {
+      if (is_needed[i] && !add_step(equations[i])) return false;
+    }
+    for (const nb::object& output : outputs) {
+      outputs_.push_back(operand(output));
+      if (!outputs_.back().is_known) return false;
+    }
+    return true;
+  }
+
+  // The function itself, which holds no value of the trace.
+  nb::object finish() && {
+    const auto run = [steps = std::move(steps_),
+                      outputs = std::move(outputs_)](const nb::args& inputs) -> nb::object {
+      std::vector<nb::object> values = py::elements(inputs);
+      const auto value_of = [&](const Operand& operand) {
+        return operand.constant.is_valid() ? operand.constant : values.at(operand.number);
+      };
+      for (const Step& step : steps) {
+        nb::list given;
+        for (const Operand& input : step.inputs) given.append(value_of(input));
+        for (nb::object& made : step.operation.run(given)) values.push_back(std::move(made));
+      }
+      nb::list results;
+      for (const Operand& output : outputs) results.append(value_of(output));
+      return results;
+    };
+    // jax.jit wants an object of Python.
+    return staged(facade().partial(nb::cpp_function(run)));
+  }
+
+ private:
+  struct Operand {
+    bool is_known = false;
+    nb::object constant;  // invalid for a value with a number
+    size_t number = 0;
+  };
+  struct Step {
+    Operation operation;
+    std::vector<Operand> inputs;
+  };
+
+  void number(const nb::object& variable) {
+    numbers_.emplace(variable.ptr(), next_++);
+    kept_.push_back(variable);
+  }
+
+  void need(const nb::object& variable) {
+    if (variable.is_valid() && needed_.insert(variable.ptr()).second) kept_.push_back(variable);
+  }
+
+  // True for a tracer of a value that the jaxpr holds itself.
+  bool is_constant_of_trace(nb::handle tracer) const {
+    const PrivateNames& n = private_names();
+    return py::get(tracer, n.trace).is(slice_.trace_) && is_literal(py::get(tracer, n.val));
+  }
+
+  Operand operand(const nb::object& value) const {
+    if (!is_tracer(value)) return {true, value, 0};
+    const PrivateNames& n = private_names();
+    if (is_constant_of_trace(value)) return {true, py::get(py::get(value, n.val), n.val), 0};
+    const nb::object variable = slice_.variable_of(value);
+    if (!variable.is_valid()) return {};
+    const auto known = numbers_.find(variable.ptr());
+    if (known != numbers_.end()) return {true, {}, known->second};
+    nb::object constant = py::dict_get(constants_, variable);
+    const bool is_outer = !constant.is_valid() || is_tracer(constant);
+    return is_outer ? Operand() : Operand{true, std::move(constant), 0};
+  }
+
+  bool add_step(const nb::object& equation) {
+    const PrivateNames& n = private_names();
+    if (search_.calls_back(equation)) return false;
+    Step step{Operation(equation), {}};
+    for (const nb::object& input : py::elements(py::get(equation, n.in_tracers))) {
+      step.inputs.push_back(operand(input));
+      if (!step.inputs.back().is_known) return false;
+    }
+    for (const nb::object& output : py::elements(py::get(equation, n.outvars))) number(output);
+    steps_.push_back(std::move(step));
+    return true;
+  }
+
+  const TraceSlice& slice_;
+  nb::object constants_;  // of the trace, by variables
+  std::unordered_map<PyObject*, size_t> numbers_;
+  std::unordered_set<PyObject*> needed_;
+  std::vector<nb::object> kept_;  // owns the keys of both
+  size_t next_ = 0;
+  CallbackSearch search_;
+  std::vector<Step> steps_;
+  std::vector<Operand> outputs_;
+};
+
+TraceSlice::TraceSlice() {
+  nb::object trace = staging_trace();
+  if (!trace.is_valid()) return;
+  const PrivateNames& n = private_names();
+  nb::object frame = py::get_optional(trace, n.frame);
+  if (!frame.is_valid()) return;
+  const nb::object equations = py::get_optional(frame, n.tracing_eqns);
+  if (!equations.is_valid() || PyList_CheckExact(equations.ptr()) == 0) return;
+  first_ = nb::len(equations);
+  trace_ = std::move(trace);
+  frame_ = std::move(frame);
+}
+
+nb::object TraceSlice::variable_of(nb::handle value) const {
+  const PrivateNames& n = private_names();
+  if (!is_tracer(value) || !py::get(value, n.trace).is(trace_)) return {};
+  nb::object held = py::get(value, n.val);
+  return is_literal(held) ? nb::object() : held;
+}
+
+std::vector<nb::object> TraceSlice::equations() const {
+  const nb::object all = py::get(frame_, private_names().tracing_eqns);
+  std::vector<nb::object> found;
+  for (size_t i = first_; i < std::min(end_, nb::len(all)); ++i) {
+    nb::object equation = all[i];
+    // JAX holds those weakly that it may leave out once no value depends on them.
+    if (PyWeakref_Check(equation.ptr()) != 0) equation = equation();
+    if (!equation.is_none()) found.push_back(std::move(equation));
+  }
+  return found;
+}
+
+void TraceSlice::end() { end_ = nb::len(py::get(frame_, private_names().tracing_eqns)); }
+
+bool TraceSlice::is_of(nb::handle trace) const { return trace_.is(trace); }
+
+bool TraceSlice::accepts(const nb::tuple& inputs) const {
+  if (!frame_.is_valid()) return false;
+  const nb::object constants = py::get(frame_, private_names().constvar_to_val);
+  std::unordered_set<PyObject*> seen;
+  for (const nb::object& input : py::elements(inputs)) {
+    const nb::object variable = variable_of(input);
+    if (!variable.is_valid() || py::dict_get(constants, variable).is_valid()) return false;
+    if (!seen.insert(variable.ptr()).second) return false;
+  }
+  return true;
+}
+
+nb::object TraceSlice::as_function(const nb::tuple& inputs,
+                                   const std::vector<nb::object>& outputs) const {
+  Function function(*this, inputs);
+  return function.add(outputs) ? std::move(function).finish() : nb::object();
+}
+
+std::string_view TraceSlice::reason_not_supported() {
+  if (!facade().literal.is_valid()) return "JAX does not show the literals of a jaxpr";
+  bool is_seen = false;
+  const auto traced = [&](const nb::object& input) {
+    TraceSlice slice;
+    nb::object output = facade().lax_add(input, input);
+    slice.end();
+    const nb::tuple inputs = nb::make_tuple(input);
+    is_seen = slice.accepts(inputs) && slice.equations().size() == 1 &&
+              slice.as_function(inputs, {output}).is_valid();
+    return output;
+  };
+  const nb::object abstract = facade().shape_dtype_struct(nb::tuple(), facade().count_dtype);
+  trace_program(nb::cpp_function(traced), nb::make_tuple(abstract));
+  return is_seen ? "" : "JAX keeps the equations of a trace in another way";
+}
+
+}  // namespace nnx_wrappers::upstream

@@ -1,0 +1,49 @@
+// The equations that a piece of code adds to the jaxpr that is being traced, as a function.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <string_view>
+#include <vector>
+
+namespace nnx_wrappers::upstream {
+
+namespace nb = nanobind;
+
+class TraceSlice {
+ public:
+  // Begins with the next equation of the current trace.
+  TraceSlice();
+
+  // True if it is a slice of this trace.
+  bool is_of(nb::handle trace) const;
+
+  // True if the slice can be a function of these values: each is an input of the trace or the
+  // output of an equation, and no two are the same one.
+  bool accepts(const nb::tuple& inputs) const;
+
+  // Ends with the last equation so far. The slice accepts values of the trace.
+  void end();
+
+  // Its equations as a function from `inputs`, which it accepts, to
+  // `outputs`. In a trace that stages, each call adds those anew that the outputs depend on.
+  // Invalid if they depend on other values of a trace, have effects or call back into Python.
+  nb::object as_function(const nb::tuple& inputs, const std::vector<nb::object>& outputs) const;
+
+  // Empty, or why this version of JAX cannot do so.
+  static std::string_view reason_not_supported();
+
+ private:
+  // The variable of a value of the trace; invalid for other values.
+  nb::object variable_of(nb::handle value) const;
+  // The equations of the slice.
+  std::vector<nb::object> equations() const;
+  class Function;
+
+  nb::object trace_;
+  nb::object frame_;  // invalid if the current trace does not stage
+  size_t first_ = 0;
+  size_t end_ = 0;
+};
+
+}  // namespace nnx_wrappers::upstream
