@@ -47,9 +47,13 @@ bool CallbackSearch::calls_back(nb::handle equation) {
   const py::RecursionGuard guard(" while reading a program");
   const PrivateNames& n = private_names();
   const nb::object primitive = py::get(equation, n.primitive);
+  if (harmless_.contains(primitive.ptr())) return false;
   if (py::utf8(py::get(primitive, n.name)).ends_with("callback")) return true;
   // All primitives that run a jaxpr have a list of results.
-  if (!py::truthy(py::get(primitive, n.multiple_results))) return false;
+  if (!py::truthy(py::get(primitive, n.multiple_results))) {
+    harmless_.insert(primitive.ptr());
+    return false;
+  }
   for (const auto& [key, value] : py::mapping_items(py::get(equation, n.params))) {
     const bool is_sequence = PyTuple_CheckExact(value.ptr()) || PyList_CheckExact(value.ptr());
     for (const nb::object& part : is_sequence ? py::elements(value) : std::vector{value}) {
@@ -147,8 +151,9 @@ class ConcreteEvaluation {
   nb::object array_of(nb::handle atom) const {
     const Facade& f = facade();
     const Value value = read(atom);
-    const nb::object object =
-        value.object.is_valid() ? value.object : nb::object(f.numpy_uint32(*value.count));
+    const nb::object object = value.object.is_valid()
+                                  ? value.object
+                                  : nb::object(f.numpy_uint32(value.count.value_or(0)));
     return is_jax_array(object) ? object : nb::object(f.asarray(object));
   }
 

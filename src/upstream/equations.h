@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <unordered_set>
 #include <vector>
 
 #include "py/identity_set.h"
@@ -32,7 +33,8 @@ class CallbackSearch {
   bool calls_back(nb::handle equation);
 
  private:
-  py::IdentitySet seen_;  // jaxprs that do not; many equations share one
+  py::IdentitySet seen_;                    // jaxprs that do not; many equations share one
+  std::unordered_set<PyObject*> harmless_;  // primitives that neither call back nor run a jaxpr
 };
 
 // True for a value that a jaxpr holds itself, and no variable.
