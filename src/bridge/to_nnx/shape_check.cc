@@ -1,5 +1,6 @@
 #include "bridge/to_nnx/shape_check.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -15,6 +16,7 @@
 #include "upstream/array.h"
 #include "upstream/facade.h"
 #include "upstream/feature_set.h"
+#include "upstream/initializers.h"
 #include "upstream/linen.h"
 #include "upstream/module_stack.h"
 #include "upstream/names.h"
@@ -52,15 +54,32 @@ struct ParamCall {
   const nb::dict& init_kwargs;
 };
 
+// True if the value has the shape that the initializer is asked for, and the initializer gives
+// arrays of all shapes of as many axes, if of one.
+bool has_shape_asked_for(const ParamCall& call, nb::handle value) {
+  if (nb::len(call.init_args) == 0 || !upstream::is_jax_array(value)) return false;
+  const nb::object asked = call.init_args[0];
+  if (!py::is_list_or_tuple(asked) || !upstream::works_for_all_lengths(call.init_fn)) return false;
+  const auto is_length = [](const nb::object& axis) {
+    return PyLong_CheckExact(axis.ptr()) != 0 && py::truthy(axis);
+  };
+  return std::ranges::all_of(py::elements(asked), is_length) &&
+         upstream::shape_of(value).equal(nb::tuple(asked));
+}
+
 // The key of everything that Flax's check depends on, or an invalid object if there is none.
 nb::object check_key(const ParamCall& call, nb::handle value) {
   nb::object function = graph::static_key(call.init_fn);
   if (!function.is_valid()) return {};
-  nb::object args = graph::static_key(call.init_args);
+  const bool is_of_any_lengths = has_shape_asked_for(call, value);
+  const nb::object rest =
+      nb::steal(PyTuple_GetSlice(call.init_args.ptr(), is_of_any_lengths ? 1 : 0, PY_SSIZE_T_MAX));
+  nb::object args = graph::static_key(rest);
   if (!args.is_valid()) return {};
   nb::object kwargs = graph::static_key_of_keywords(call.init_kwargs);
   if (!kwargs.is_valid()) return {};
-  nb::object shapes = shapes_of(value);
+  nb::object shapes = is_of_any_lengths ? nb::object(nb::int_(nb::len(upstream::shape_of(value))))
+                                        : shapes_of(value);
   if (!shapes.is_valid()) return {};
   return nb::make_tuple(function, args, kwargs, shapes, graph::trace_context_key());
 }

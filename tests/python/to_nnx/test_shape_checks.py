@@ -56,6 +56,76 @@ def test_a_wrong_shape_is_still_flax_s_error():
     assert model(X).shape == (2, 3)
 
 
+INIT = jax.nn.initializers
+# An initializer, and shapes that it gets one after the other.
+INITIALIZERS = {
+    "zeros": (INIT.zeros, (2, 3), (4, 5)),
+    "ones of a list": (INIT.ones, [2], [3], (4,)),
+    "normal": (INIT.normal(0.1), (2, 3), (3, 2), (2, 3, 4), ()),
+    "truncated normal": (INIT.truncated_normal(0.1), (2, 3), (3, 2), (3,)),
+    "uniform": (INIT.uniform(2.0), (2,), (3,)),
+    "uniform of an array": (INIT.uniform(jnp.ones(3)), (2, 3), (2, 4), (1, 3)),
+    "normal of an array": (INIT.normal(jnp.ones((2, 1, 3))), (2, 1, 3), (1, 3), (2, 3)),
+    "lecun": (INIT.lecun_normal(), (2, 3), (3, 2), (2,), (0, 2), (2, 3, 4), (2, 0)),
+    "lecun with axes": (INIT.lecun_normal(in_axis=(0, 1), out_axis=(2, 3)), (2, 3, 1, 2), (3, 2)),
+    "wrong mode": (INIT.variance_scaling(1.0, "fan", "normal"), (2, 3), (3, 2)),
+    "complex": (INIT.he_uniform(dtype=jnp.complex64), (2, 3), (4, 3)),
+    "constant": (INIT.constant(3.0), (2, 3), (3, 2)),
+    "constant of an array": (INIT.constant(jnp.ones(3)), (2, 3), (3,), (2, 4)),
+    "orthogonal": (INIT.orthogonal(), (2, 3), (3, 2), (3,)),
+    "delta orthogonal": (INIT.delta_orthogonal(), (1, 2, 3), (1, 3, 2)),
+    "of the user": (lambda key, shape: jnp.zeros(shape if shape[0] < 4 else (1,)), (2, 3), (4, 3)),
+    "wrapped": (nn.with_partitioning(INIT.lecun_normal(), ("a", None)), (2, 3), (3, 2), (2,)),
+    "renamed": (lambda key, shape: jnp.zeros(shape[::-1]), (2, 2), (2, 3)),
+}
+INITIALIZERS["renamed"][0].__qualname__ = "zeros"
+INITIALIZERS["renamed"][0].__module__ = INIT.zeros.__module__
+
+
+@pytest.mark.parametrize("kind", INITIALIZERS)
+def test_an_initializer_is_checked_for_every_shape_as_by_flax(kind):
+    init_fn, *shapes = INITIALIZERS[kind]
+
+    class Holds(nn.Module):
+        shape: tuple[int, ...]
+
+        @nn.compact
+        def __call__(self):
+            return self.param("w", init_fn, self.shape)
+
+    def outcome(b, asked, given):
+        model = b.ToNNX(Holds(asked), rngs=nnx.Rngs(0))
+        model.w = nnx.Param(jnp.ones(given))
+        try:
+            return model()
+        except Exception as error:  # of the initializer, or that of Flax
+            return type(error), str(error)
+
+    for given in (None, (2, 3), (3, 2), (1,), ()):
+        for asked in (shapes, shapes[::-1]):
+            ours.clear_caches()
+            for shape in asked:
+                mine, expected = (
+                    outcome(b, shape, shape if given is None else given) for b in (ours, theirs)
+                )
+                assert_same(mine, expected)
+
+
+@pytest.mark.feature("shape_checks")
+def test_one_check_of_an_initializer_of_jax_stands_for_all_lengths():
+    class Wide(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for features in (2, 3, 4, 5):
+                x = nn.Dense(features)(x)
+            return x
+
+    model = ours.ToNNX(Wide(), rngs=nnx.Rngs(0)).lazy_init(X)
+    model(X)
+    assert checks()["misses"] == 2  # a kernel and a bias
+    assert checks()["hits"] == 6
+
+
 def test_the_same_parameter_with_other_arguments_is_checked_anew():
     model = ours.ToNNX(Traced(), rngs=nnx.Rngs(0)).lazy_init(X)
     model(X)
