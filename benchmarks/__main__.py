@@ -4,7 +4,17 @@ import argparse
 import pathlib
 import sys
 
-from benchmarks import contenders, counts, measure, plots, processes, real_models, report, scaling
+from benchmarks import (
+    contenders,
+    counts,
+    measure,
+    plots,
+    processes,
+    real_models,
+    report,
+    scaling,
+    sizes,
+)
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 RATIO = "{:.3g} ms"
@@ -43,6 +53,7 @@ def guard_rows(seconds: float) -> list[plots.Result]:
 
 def process_rows(mebibytes: int, times: int) -> list[plots.Result]:
     peak = processes.peak_memory(mebibytes)
+    plans = processes.memory_of_plans(sizes.LAYERS)
     import_ms = processes.import_seconds(times) * 1e3
     return [
         {
@@ -50,6 +61,11 @@ def process_rows(mebibytes: int, times: int) -> list[plots.Result]:
             "goal": 1.01, "unit": "{:.0f} MiB", "is_ratio": True, "native": peak["native"] / 1024,
             "upstream": peak["upstream"] / peak["native"], "ours": peak["ours"] / peak["native"],
             "floor": None,
+        },
+        {
+            "name": "memory of the plan of 100 layers", "against": "of four times 25 layers",
+            "goal": 1.1, "unit": "{:.3g} MiB", "is_ratio": True, "native": plans["native"] / 2**20,
+            "upstream": None, "ours": plans["ours"] / plans["native"], "floor": None,
         },
         {
             "name": "import nnx_wrappers after Flax, ms", "against": "", "goal": 20.0, "unit": "",
@@ -79,13 +95,13 @@ def main() -> None:
         return
     rows += guard_rows(seconds)
     rows += process_rows(16 if options.short else 512, 1 if options.short else 5)
-    sizes = (1, 2) if options.short else scaling.SIZES
+    multiples = (1, 2) if options.short else scaling.SIZES
     results = {
         "machine": report.machine(),
         "rows": rows,
         "real_models": real,
         "counts": counts.count(),
-        "scaling": scaling.scaling(seconds / 4, sizes),
+        "scaling": scaling.scaling(seconds / 4, multiples),
     }
     report.show(results)
     report.save(results, options.results)

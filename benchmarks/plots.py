@@ -53,9 +53,11 @@ def plot(groups: list[Group], where: tp.Mapping[str, str]) -> tp.Any:
         axes.text(0.0135, place, kind, fontsize=8, fontweight="bold", va="center")
         place += 0.9
         for row in rows:
-            ends = sorted(row[key] for key, *_ in CONTENDERS)
-            axes.plot(ends, [place] * 2, color="#d5d9e0", linewidth=2, zorder=1)
-            for key, colour, _ in CONTENDERS:
+            # Flax's bridge has no plans to measure.
+            contenders = [one for one in CONTENDERS if row[one[0]] is not None]
+            ends = sorted(row[key] for key, *_ in contenders)
+            axes.plot([ends[0], ends[-1]], [place] * 2, color="#d5d9e0", linewidth=2, zorder=1)
+            for key, colour, _ in contenders:
                 axes.plot(row[key], place, "o", color=colour, markersize=6, zorder=3)
                 is_left = row[key] == ends[0]
                 axes.annotate(

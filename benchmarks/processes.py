@@ -1,5 +1,6 @@
 """What needs a process of its own: peak memory, and the time of an import."""
 
+import os
 import subprocess
 import sys
 
@@ -53,13 +54,50 @@ import nnx_wrappers
 print(time.perf_counter() - start)
 """
 
+# All of Python's memory comes from malloc here, whose own count is exact.
+PLANS = """
+import ctypes, gc
+import nnx_wrappers
+from benchmarks import real_models_linear as linear
 
-def run(code: str) -> float:
+class Counts(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+        "fordblks", "keepcost")]
+
+libc = ctypes.CDLL("libc.so.6")
+libc.mallinfo2.restype = Counts
+
+def used():
+    gc.collect()
+    counts = libc.mallinfo2()
+    return counts.uordblks + counts.hblkhd
+
+linear.eager(nnx_wrappers, {layers})()
+before = used()
+nnx_wrappers.clear_caches()
+print(before - used())
+"""
+
+
+def run(code: str, **environment: str) -> float:
     """What a fresh process prints as its last line."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | environment,
     )
     return float(done.stdout.split()[-1])
+
+
+def memory_of_plans(layers: int) -> dict[str, float]:
+    """The bytes of the plan of a model, and of four with a quarter of its layers each."""
+    whole, quarter = (
+        run(PLANS.format(layers=count), PYTHONMALLOC="malloc") for count in (layers, layers // 4)
+    )
+    return {"native": 4 * quarter, "ours": whole}
 
 
 def peak_memory(mebibytes: int = 512) -> dict[str, float]:

@@ -40,7 +40,8 @@ def table(results: Result) -> rich.table.Table:
         met = "met" if row["ours"] <= row["goal"] else "missed"
         made.add_row(
             row["name"], row["against"], row["unit"].format(row["native"]),
-            f"{row['upstream']:.3f}", f"{row['ours']:.3f}", f"{row['goal']:.2f}", met,
+            "" if row["upstream"] is None else f"{row['upstream']:.3f}", f"{row['ours']:.3f}",
+            f"{row['goal']:.2f}", met,
             f"{row['floor']:.3f}" if row["floor"] else "",
         )  # fmt: skip
     return made
