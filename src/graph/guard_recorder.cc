@@ -52,9 +52,13 @@ constexpr std::array<const char*, 4> kAxisNames = {"get_axis_env", "axis_env", "
 
 // Code that has one of these names may read where a Linen module belongs. Its name does not depend
 // on that.
-constexpr std::array<std::string_view, 11> kParentNames = {
-    "parent",          "scope",   "path",     "variables", "has_variable",         "get_variable",
-    "is_initializing", "has_rng", "make_rng", "unbind",    "is_mutable_collection"};
+constexpr std::array<std::string_view, 14> kParentNames = {"parent",       "scope",
+                                                           "path",         "variables",
+                                                           "has_variable", "put_variable",
+                                                           "get_variable", "is_initializing",
+                                                           "has_rng",      "make_rng",
+                                                           "unbind",       "sow",
+                                                           "perturb",      "is_mutable_collection"};
 
 // Code that has one of these names may read the parts of a function that does not run.
 constexpr std::array<const char*, 7> kFunctionReaderNames = {

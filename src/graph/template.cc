@@ -1,6 +1,6 @@
 #include "graph/template.h"
 
-#include <unordered_map>
+#include <algorithm>
 #include <utility>
 
 #include "graph/static_value.h"
@@ -13,6 +13,7 @@
 #include "upstream/facade.h"
 #include "upstream/instance.h"
 #include "upstream/linen.h"
+#include "upstream/program.h"
 #include "upstream/variable.h"
 
 namespace nnx_wrappers::graph {
@@ -22,7 +23,29 @@ Template::~Template() = default;
 Template::Template(Template&&) noexcept = default;
 Template& Template::operator=(Template&&) noexcept = default;
 
+void Template::detach() {
+  StaticCopies copies;
+  for (Node& node : nodes_) {
+    for (Node::Attribute& attribute : node.attributes) {
+      if (attribute.source == Node::Attribute::kCopied)
+        attribute.value = copies.copy(attribute.value);
+    }
+  }
+  for (Slot& slot : slots_) {
+    if (slot.constant.is_valid() && !slot.is_shared)
+      slot.constant = upstream::copied_value(slot.constant);
+  }
+}
+
 const std::vector<Slot>& Template::slots() const { return slots_; }
+
+bool Template::moves_linen_modules() const {
+  return std::ranges::any_of(nodes_, [](const Node& node) {
+    return std::ranges::any_of(node.attributes, [](const Node::Attribute& attribute) {
+      return attribute.source == Node::Attribute::kMoved;
+    });
+  });
+}
 
 class Instantiation {
  public:
@@ -78,11 +101,8 @@ class Instantiation {
         return copies_.copy(attribute.value);
       case Attribute::kState:
         return upstream::new_pytree_state(attribute.value, trace_state());
-      case Attribute::kMoved: {
-        nb::object& moved = moved_[attribute.value.ptr()];
-        if (!moved.is_valid()) moved = upstream::moved_into_innermost(attribute.value);
-        return moved;
-      }
+      case Attribute::kMoved:
+        return linen_.moved(attribute.value);
       case Attribute::kChild:
         return make(attribute.child);
     }
@@ -141,7 +161,7 @@ class Instantiation {
   const std::vector<nb::object>& values_;
   std::vector<nb::object> made_;
   StaticCopies copies_;
-  std::unordered_map<PyObject*, nb::object> moved_;  // by the modules of the template
+  upstream::LinenMove linen_;
   nb::object trace_state_;
 };
 

@@ -66,7 +66,14 @@ class Template {
   static Template capture(nb::handle root, const std::vector<nb::object>& shared,
                           const HowKept& how_kept, Captured& captured);
 
+  // Copies what instances have copies of, since the captured graph goes on to be used: after that,
+  // a change of it is no change of the template.
+  void detach();
+
   const std::vector<Slot>& slots() const;
+
+  // True if a Linen module is moved into each graph.
+  bool moves_linen_modules() const;
 
   // A new graph of the current trace, with one value for each slot.
   nb::object instantiate(const std::vector<nb::object>& values) const;

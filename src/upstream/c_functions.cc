@@ -24,7 +24,7 @@ const std::vector<ModuleRule>& module_rules() {
       // holds no Python object
       {"builtins",
        true,
-       {"next", "input", "open", "breakpoint", "__import__", "id", "aiter", "anext"}},
+       {"next", "input", "open", "breakpoint", "__import__", "id", "hash", "aiter", "anext"}},
       {"sys", false, {"intern", "getsizeof", "audit", "exception", "is_finalizing", "displayhook"}},
       {"posix", false, {"fspath", "getpid"}},
       {"_io", false, {"text_encoding"}},
@@ -74,8 +74,8 @@ const std::vector<ModuleRule>& module_rules() {
 bool is_allowed(std::string_view module, std::string_view name, bool by_user) {
   // The standard library calls these for purposes that do not change a result: memos by id, the
   // frame of its caller.
-  if (!by_user && (name == "next" || name == "id" || name == "_getframe" || name == "get_ident" ||
-                   name == "_getframemodulename" || name == "__import__")) {
+  if (!by_user && (name == "next" || name == "id" || name == "hash" || name == "_getframe" ||
+                   name == "get_ident" || name == "_getframemodulename" || name == "__import__")) {
     return true;
   }
   for (const ModuleRule& rule : module_rules()) {

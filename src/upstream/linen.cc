@@ -8,6 +8,7 @@
 #include "py/recursion.h"
 #include "upstream/array.h"
 #include "upstream/facade.h"
+#include "upstream/origin.h"
 #include "upstream/private_names.h"
 #include "upstream/scope.h"
 
@@ -87,6 +88,8 @@ bool NoLinenModule::is_innermost() {
 
 nb::object stand_in_module() {
   if (innermost_linen_module().is_none()) return nb::none();
+  // Names that are taken already are none of the stand-in's.
+  if (!is_innermost_without_names()) return nb::bool_(true);
   const Facade& f = facade();
   nb::object module = f.linen_sequential(nb::tuple(), nb::arg("parent") = f.scope(nb::dict()));
   py::set(py::get(module, private_names().state), private_names().in_compact_method,
@@ -94,10 +97,74 @@ nb::object stand_in_module() {
   return module;
 }
 
-nb::object moved_into_innermost(nb::handle linen_module) {
+bool has_run_modules(nb::handle stand_in) {
+  if (!is_linen_module(stand_in)) return false;
+  const PrivateNames& n = private_names();
+  const nb::object children = py::get(py::get(stand_in, n.state), n.children);
+  return std::ranges::any_of(py::mapping_items(children), [&](const py::Item& child) {
+    if (!is_linen_module(child.second)) return false;
+    const nb::object setup = py::get(py::get(child.second, n.state), n.setup_called);
+    return py::truthy(py::get(setup, n.value)) || has_run_modules(child.second);
+  });
+}
+
+bool is_innermost_without_names() {
+  const nb::object module = innermost_linen_module();
+  if (!is_linen_module(module)) return true;
+  const PrivateNames& n = private_names();
+  return nb::len(py::get(py::get(module, n.state), n.autoname_cursor)) == 0;
+}
+
+nb::object LinenMove::moved(nb::handle linen_module) {
   const PrivateNames& n = private_names();
   if (py::get(linen_module, n.scope).is_none()) return nb::borrow(linen_module);
-  return py::get(linen_module, n.clone)(nb::arg("parent") = innermost_linen_module());
+  const auto known = moved_.find(linen_module.ptr());
+  if (known != moved_.end()) return known->second;
+  nb::dict fields;
+  for (const auto& [name, value] : fields_of(linen_module)) {
+    const nb::object copy = moved_in(value);
+    if (!copy.is(value)) fields[name] = copy;
+  }
+  fields[n.parent] = innermost_linen_module();
+  nb::object made = py::call(py::get(linen_module, n.clone), nb::tuple(), fields);
+  moved_[linen_module.ptr()] = made;
+  return made;
+}
+
+nb::object LinenMove::moved_in(nb::handle value) {
+  if (is_linen_module(value)) return moved(value);
+  if (is_inert(value)) return nb::borrow(value);
+  if (py::is_list_or_tuple(value)) {
+    nb::list elements;
+    for (const nb::object& element : py::elements(value)) elements.append(moved_in(element));
+    return PyTuple_CheckExact(value.ptr()) != 0 ? nb::object(nb::tuple(elements))
+                                                : nb::object(elements);
+  }
+  const nb::object dict = level_dict(value);
+  if (!dict.is_valid()) return nb::borrow(value);
+  nb::dict items;
+  for (const auto& [key, item] : py::dict_items(dict)) items[key] = moved_in(item);
+  return items;
+}
+
+bool is_told_by_its_fields(nb::handle linen_module) {
+  const PrivateNames& n = private_names();
+  const nb::handle type = linen_module.type();
+  const nb::object after = py::get(type, nb::str("__post_init__"));
+  const nb::object init = py::get(type, n.init_dunder);
+  if (PyFunction_Check(after.ptr()) == 0 || PyFunction_Check(init.ptr()) == 0) return false;
+  const nb::handle globals = PyFunction_GetGlobals(after.ptr());
+  if (origin_of_globals(globals) != Origin::kLibrary) return false;
+  // Made by dataclasses, or by what Flax has of it.
+  const nb::object code = nb::borrow(PyFunction_GetCode(init.ptr()));
+  const std::string name = py::utf8(py::get(code, nb::str("co_qualname")));
+  if (!name.starts_with("__create_fn__.") && !name.starts_with("_process_class.")) return false;
+  const nb::object fields = py::get(linen_module, n.dataclass_fields);
+  return std::ranges::all_of(
+      py::dict_items(py::instance_dict(linen_module)), [&](const py::Item& item) {
+        return py::contains(fields, item.first) || item.first.equal(n.scope) ||
+               py::contains(facade().linen_attributes, item.first);
+      });
 }
 
 bool is_inert(nb::handle value) {
@@ -121,15 +188,15 @@ bool is_linen_module(nb::handle object) {
   return py::is_subtype(object.type(), facade().linen_module);
 }
 
-std::vector<nb::object> field_values(nb::handle linen_module) {
+std::vector<py::Item> fields_of(nb::handle linen_module) {
   const PrivateNames& n = private_names();
-  std::vector<nb::object> values;
+  std::vector<py::Item> fields;
   for (const auto& [name, field] : py::mapping_items(py::get(linen_module, n.dataclass_fields))) {
     if (name.equal(n.parent) || name.equal(n.name)) continue;
     nb::object value = py::get_optional(linen_module, name);
-    if (value.is_valid()) values.push_back(std::move(value));
+    if (value.is_valid()) fields.emplace_back(name, std::move(value));
   }
-  return values;
+  return fields;
 }
 
 bool has_interceptors() { return nb::len(facade().linen_interceptors) != 0; }

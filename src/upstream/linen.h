@@ -3,7 +3,10 @@
 
 #include <nanobind/nanobind.h>
 
+#include <unordered_map>
 #include <vector>
+
+#include "py/containers.h"
 
 namespace nnx_wrappers::upstream {
 
@@ -59,10 +62,30 @@ class NoLinenModule {
 // runs in this thread, since then modules that are made get no names.
 nb::object stand_in_module();
 
-// A copy of a Linen module that was made inside a stand-in, with the same name, inside the
-// innermost Linen module of this thread. An unbound module is returned itself. Throws Flax's error
-// if the name is taken.
-nb::object moved_into_innermost(nb::handle linen_module);
+// True if a method of a module that was made inside the stand-in has run in its scope, or in one
+// below it.
+bool has_run_modules(nb::handle stand_in);
+
+// True if the innermost Linen module of this thread has named no other module yet, or if there is
+// none.
+bool is_innermost_without_names();
+
+// Copies Linen modules that were made inside a stand-in, each once and with its name, into the
+// innermost Linen module of this thread. An unbound module is returned itself.
+class LinenMove {
+ public:
+  // Throws Flax's error if the name is taken.
+  nb::object moved(nb::handle linen_module);
+
+ private:
+  nb::object moved_in(nb::handle value);
+
+  std::unordered_map<PyObject*, nb::object> moved_;  // by the modules, which the caller owns
+};
+
+// True if a Linen module is what its class makes of its fields: it has no other attributes, and the
+// class has the __init__ of a dataclass and a __post_init__ of Flax.
+bool is_told_by_its_fields(nb::handle linen_module);
 
 // True if Linen does nothing with a field of this value when it clones or binds a module, since the
 // value holds no Linen module to adopt and no container to freeze. False for a value that would
@@ -72,8 +95,8 @@ bool is_inert(nb::handle value);
 // True for an instance of linen.Module.
 bool is_linen_module(nb::handle object);
 
-// The values of the fields of a Linen module, but its name and its parent.
-std::vector<nb::object> field_values(nb::handle linen_module);
+// The fields of a Linen module, but its name and its parent: (name, value).
+std::vector<py::Item> fields_of(nb::handle linen_module);
 
 // True inside `nn.intercept_methods`, in this thread.
 bool has_interceptors();

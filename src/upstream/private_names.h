@@ -10,6 +10,7 @@ namespace nnx_wrappers::upstream {
 
 // Each line is (C++ member, Python spelling).
 #define NNX_WRAPPERS_PRIVATE_NAMES(X)          \
+  X(autoname_cursor, "autoname_cursor")        \
   X(all_variables, "_variables")               \
   X(bind, "bind")                              \
   X(consts, "consts")                          \
@@ -41,6 +42,7 @@ namespace nnx_wrappers::upstream {
   X(pytree_state, "_pytree__state")            \
   X(raw_value, "_raw_value")                   \
   X(root, "_root")                             \
+  X(setup_called, "setup_called")              \
   X(state, "_state")                           \
   X(trace, "_trace")                           \
   X(trace_state, "_trace_state")               \

@@ -76,6 +76,7 @@ nb::object rngs_from(const ConstructorCall& call, const nb::args& inputs) {
 }  // namespace
 
 void ConstructionPlan::complete() {
+  moves_linen_modules_ = captured_.moves_linen_modules();
   prepare_closure_values();
   for (const graph::Slot& slot : captured_.slots()) {
     const bool is_state = slot.type.is_valid() && !slot.is_in_closure;
@@ -115,9 +116,11 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   try {
     // Qwix asks for the current Linen module to decide what it does to an operation of the
     // constructor. It would find an enclosing one here, so it finds an object with which it fails.
-    const upstream::NoLinenModule outside(
-        call.interceptors.is_valid() ? nb::object(nb::bool_(true)) : upstream::stand_in_module());
+    const nb::object stand_in =
+        call.interceptors.is_valid() ? nb::object(nb::bool_(true)) : upstream::stand_in_module();
+    const upstream::NoLinenModule outside(stand_in);
     plan->program_ = upstream::trace_program(nb::cpp_function(trace), abstract_inputs(call));
+    if (upstream::has_run_modules(stand_in)) upstream::ContextQueries::note();
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_Exception)) throw;
     reason = "a constructor that cannot be traced (" + py::type_name(error.type()) + ")";
@@ -266,6 +269,7 @@ nb::object ConstructionPlan::initialize(const ConstructorCall& call, nb::handle 
 
 ConstructionPlan::Made ConstructionPlan::finish(const ConstructorCall& call, nb::handle scope,
                                                 Taken taken, Run run) const {
+  if (moves_linen_modules_ && !upstream::is_innermost_without_names()) return {};
   std::vector<nb::object>& values = taken.values;
   const auto& slots = captured_.slots();
   std::vector<bool> needed(is_exact_.size(), false);

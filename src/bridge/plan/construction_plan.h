@@ -96,7 +96,8 @@ class ConstructionPlan {
   ModuleCapture captured_;
   std::vector<nanobind::object> collections_;  // of each slot; invalid if it has none
   std::unique_ptr<const VariableLayout> layout_;
-  nanobind::object program_;          // a ClosedJaxpr of keys, then counts
+  nanobind::object program_;  // a ClosedJaxpr of keys, then counts
+  bool moves_linen_modules_ = false;
   size_t keys_ = 0;                   // how many of its inputs are keys
   std::vector<bool> is_exact_;        // true for outputs that are integers or keys
   std::optional<Part> closure_part_;  // what closures hold, if they hold any

@@ -80,24 +80,26 @@ class Keeping {
     return parent.is_none() || parent.is(upstream::innermost_linen_module());
   }
 
-  // Copies of a Linen module share what its fields hold.
+  // Copies of a Linen module share what its fields hold, but for other Linen modules.
   bool may_be_copied(nb::handle module) const {
-    return std::ranges::all_of(upstream::field_values(module),
-                               [this](const nb::object& value) { return may_be_shared(value); });
+    return upstream::is_told_by_its_fields(module) &&
+           std::ranges::all_of(upstream::fields_of(module), [this](const py::Item& field) {
+             return may_be_shared(field.second);
+           });
   }
 
   bool may_be_shared(nb::handle value) const {
     const py::RecursionGuard guard(" while reading the fields of a Linen module");
     if (recorder_.is_guarded(value)) return true;
     if (upstream::is_linen_module(value)) return may_be_copied(value);
-    if (upstream::is_array(value)) return !upstream::is_tracer(value);
+    if (upstream::is_jax_array(value)) return !upstream::is_tracer(value);
     const auto may_all_be = [this](const std::vector<nb::object>& values) {
       return std::ranges::all_of(values, [this](nb::handle one) { return may_be_shared(one); });
     };
     if (py::is_list_or_tuple(value)) return may_all_be(py::elements(value));
     const nb::object dict = upstream::level_dict(value);
     if (dict.is_valid()) return may_all_be(py::elements(dict.attr("values")()));
-    return graph::policy_of(value, given_) != graph::StaticPolicy::kRefuse;
+    return graph::policy_of(value, given_) == graph::StaticPolicy::kShare;
   }
 
   const graph::GuardRecorder& recorder_;
@@ -146,6 +148,7 @@ nb::tuple ModuleCapture::copy(nb::handle module, const Objects& arguments,
   template_ = captured_template(module, arguments, recorder, foreign, captured);
   if (std::ranges::any_of(captured.nodes, py::is_observed))
     throw graph::Refusal("a node with a weak reference or a finalizer");
+  template_.detach();
   return outputs_of(captured.values);
 }
 
@@ -173,8 +176,13 @@ nb::tuple ModuleCapture::outputs_of(const Objects& values) {
     trees_.emplace_back();
     if (!is_computed(i)) continue;
     const nb::object flat = upstream::facade().tree_flatten(values[i]);
-    for (const nb::object& leaf : py::elements(flat[0])) outputs.append(leaf);
-    trees_.back() = flat[1];
+    for (const nb::object& leaf : py::elements(flat[0])) {
+      const bool is_computed_leaf = upstream::is_tracer(leaf);
+      trees_.back().leaves.push_back(is_computed_leaf ? nb::object()
+                                                      : upstream::copied_value(leaf));
+      if (is_computed_leaf) outputs.append(leaf);
+    }
+    trees_.back().structure = flat[1];
   }
   first_output_.push_back(nb::len(outputs));
   return nb::tuple(outputs);
@@ -186,16 +194,16 @@ nb::object ModuleCapture::constant(size_t slot) const {
 }
 
 nb::object ModuleCapture::structure(size_t slot) const {
-  if (is_computed(slot)) return trees_[slot];
+  if (is_computed(slot)) return trees_[slot].structure;
   return nb::object(upstream::facade().tree_flatten(slots()[slot].constant)[1]);
 }
 
 nb::object ModuleCapture::value_from(const std::vector<nb::object>& outputs, size_t& next,
                                      size_t slot) const {
   nb::list leaves;
-  for (size_t output = first_output_[slot]; output < first_output_[slot + 1]; ++output)
-    leaves.append(outputs.at(next++));
-  return trees_[slot].attr("unflatten")(leaves);
+  for (const nb::object& constant : trees_[slot].leaves)
+    leaves.append(constant.is_valid() ? upstream::copied_value(constant) : outputs.at(next++));
+  return trees_[slot].structure.attr("unflatten")(leaves);
 }
 
 }  // namespace nnx_wrappers::bridge

@@ -36,6 +36,7 @@ class ModuleCapture {
                        const graph::GuardRecorder& recorder);
 
   const std::vector<graph::Slot>& slots() const { return template_.slots(); }
+  bool moves_linen_modules() const { return template_.moves_linen_modules(); }
 
   // The outputs of a slot: from the first one, up to the first one of the next slot.
   size_t first_output(size_t slot) const { return first_output_[slot]; }
@@ -64,8 +65,13 @@ class ModuleCapture {
   nanobind::tuple outputs_of(const std::vector<nanobind::object>& values);
 
   graph::Template template_;
-  std::vector<nanobind::object> trees_;  // the pytree structure of each computed slot
-  std::vector<size_t> first_output_;     // of each slot; the last entry is the number of outputs
+  // The pytree of a computed slot.
+  struct Tree {
+    nanobind::object structure;
+    std::vector<nanobind::object> leaves;  // invalid for those that the program computes
+  };
+  std::vector<Tree> trees_;
+  std::vector<size_t> first_output_;  // of each slot; the last entry is the number of outputs
 };
 
 }  // namespace nnx_wrappers::bridge

@@ -50,6 +50,17 @@ struct RepeatedCalls::Call {
   std::optional<RngsState> rngs;
   nb::object key;
 
+  // The arguments but for the streams, which the module may not keep.
+  std::vector<nb::object> kept_arguments() const {
+    std::vector<nb::object> kept;
+    const auto add = [&](const nb::object& value) {
+      if (!RngsState::is_rngs(value)) kept.push_back(value);
+    };
+    for (const nb::object& value : py::elements(args)) add(value);
+    for (const auto& item : py::dict_items(kwargs)) add(item.second);
+    return kept;
+  }
+
   // The values that the streams have now.
   nb::tuple values() const { return rngs ? rngs->values() : nb::tuple(); }
 };
@@ -229,7 +240,7 @@ std::shared_ptr<RepeatedCalls::Traced> RepeatedCalls::traced(const Call& call, n
     const std::vector<nb::object> foreign =
         call.rngs ? call.rngs->nodes() : std::vector<nb::object>();
     const nb::tuple computed =
-        made->captured.copy(module, {call.args, call.kwargs}, recorder_, foreign);
+        made->captured.copy(module, call.kept_arguments(), recorder_, foreign);
     outputs = py::elements(computed);
     size_t next = 0;
     for (const nb::object& value : py::elements(call.values())) {

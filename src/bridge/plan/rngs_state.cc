@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "graph/static_key.h"
+#include "graph/static_value.h"
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/python_class.h"
@@ -28,7 +29,9 @@ std::optional<size_t> position_in(const std::vector<nb::object>& nodes, nb::hand
   return std::nullopt;
 }
 
+// False for an object that may change, which a module could share with the streams.
 bool append_key(nb::list& key, nb::handle value) {
+  if (graph::policy_of(value, {}) != graph::StaticPolicy::kShare) return false;
   const bool is_own_key = value.type().is(upstream::facade().hashable_mapping);
   const nb::object part = is_own_key ? nb::borrow(value) : graph::static_key(value);
   if (part.is_valid()) key.append(part);

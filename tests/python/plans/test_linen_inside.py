@@ -3,9 +3,11 @@
 import contextlib
 import functools
 import typing as tp
+import warnings
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
@@ -52,7 +54,9 @@ def linen_module_of(wrapper):
 
 def place_of(module):
     parent = type(module.parent).__name__ if module.parent is not None else None
-    return module.name, parent, None if module.scope is None else module.scope.path
+    place = module.name, parent, None if module.scope is None else module.scope.path
+    inner = getattr(module, "inner", None)
+    return place if inner is None else (*place, place_of(inner))
 
 
 def wraps(b, rngs, *modules):
@@ -302,6 +306,143 @@ def test_an_interceptor_sees_what_the_constructor_runs():
         # Ours runs a constructor twice where it finds that it cannot be planned.
         assert mine[-len(expected) // 2 :] == expected[-len(expected) // 2 :]
         assert set(mine) == set(expected)
+
+
+class Doubled(nn.Module):
+    """Its fields are not what it was given."""
+
+    features: int = 2
+
+    def __post_init__(self):
+        self.features = self.features * 2
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(self.features)(x)
+
+
+class Adds(nn.Module):
+    kept: tp.Any
+
+    def __call__(self, x):
+        for one in self.kept if isinstance(self.kept, tuple) else (self.kept,):
+            one.add(len(one))
+            x = x * len(one)
+        return x
+
+
+class AddsInPlace(nn.Module):
+    kept: tp.Any
+
+    def __call__(self, x):
+        self.kept[0] += 1
+        return x * float(self.kept[0])
+
+
+def noted():
+    module = nn.Dense(3)
+    object.__setattr__(module, "note", 5)
+    return module
+
+
+MORE_THAN_FIELDS = {
+    "__post_init__": Doubled,
+    "a set": lambda: Adds(set()),
+    "a tuple of a set": lambda: Adds((set(),)),
+    "an array of NumPy": lambda: AddsInPlace(np.zeros(1)),
+    "another attribute": noted,
+}
+
+
+@pytest.mark.parametrize("kind", MORE_THAN_FIELDS)
+def test_modules_that_are_more_than_their_fields_are_made_by_each_call(kind):
+    make = MORE_THAN_FIELDS[kind]
+
+    class Notes(Outer):
+        def __call__(self, x):
+            notes = [getattr(linen_module_of(one), "note", None) for one in self.wrapped]
+            return super().__call__(x), notes
+
+    results = []
+    for b in (ours, theirs):
+        model = b.ToLinen(Notes, args=(b, lambda b, rngs: wraps(b, rngs, make())))
+        variables = model.init(RNGS, X)
+        results.append([model.apply(variables, X) for _ in range(3)])
+    assert_same(*results)
+
+
+class Asking(nn.Module):
+    """Runs inside of the module that makes it."""
+
+    what: str
+
+    def __call__(self, x):
+        answers = {
+            "has_rng": lambda: self.has_rng("dropout"),
+            "initializing": self.is_initializing,
+            "mutable": lambda: self.is_mutable_collection("cache"),
+            "path": lambda: len(self.path) > 1,
+            "parent": lambda: type(self.parent).__name__ == "ToLinen",
+        }
+        return x * (2.0 if answers[self.what]() else 3.0)
+
+
+class Sows(nn.Module):
+    what: str
+
+    @nn.compact
+    def __call__(self, x):
+        self.sow("cache", "seen", x)
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:Found unknown module paths")  # of Flax: what is sown is unknown
+@pytest.mark.parametrize("cls", [Asking, Sows])
+@pytest.mark.parametrize("what", ["has_rng", "initializing", "mutable", "path", "parent"])
+def test_a_linen_module_that_the_constructor_runs_itself_has_the_scope_of_the_caller(cls, what):
+    class Runs(nnx.Module):
+        def __init__(self, rngs):
+            self.value = nnx.BatchStat(cls(what)(jnp.ones(4)))
+
+        def __call__(self):
+            return self.value[...]
+
+    results = []
+    for b in (ours, theirs):
+        for keys in (RNGS, RNGS | {"dropout": jax.random.key(1)}):
+            for mutable in (False, ["cache"]):
+                run = functools.partial(b.ToLinen(Runs).apply, {}, mutable=mutable)
+                results += [jax.jit(lambda k, run=run: run(rngs=k))(keys) for _ in range(2)]
+        init = b.ToLinen(Runs).init
+        results += [jax.jit(lambda k, init=init: init(k))(RNGS) for _ in range(2)]
+    half = len(results) // 2
+    assert_same(results[:half], results[half:])
+
+
+def test_a_subclass_that_names_modules_before_the_constructor_runs():
+    class Holds(nnx.Module):
+        def __init__(self, b, rngs):
+            self.inner = b.ToNNX(nn.Dense(3), rngs=rngs).lazy_init(X)
+
+        def __call__(self, x):
+            return self.inner(x)
+
+    outputs = []
+    for b in (ours, theirs):
+
+        class Subclass(b.ToLinen):
+            @nn.compact
+            def __call__(self, x):
+                return super().__call__(nn.Dense(3)(x) if x.shape[0] > 1 else x)
+
+        model = Subclass(Holds, args=(b,))
+        variables = model.init(RNGS, X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Flax: the paths of the Linen module are unknown
+            for given in (X, X[:1], X):
+                outputs.append(jax.jit(model.apply)(variables, given))
+    assert_same(outputs[:3], outputs[3:])
 
 
 class Writes(nn.Module):

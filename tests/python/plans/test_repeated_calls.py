@@ -770,6 +770,75 @@ def made_inside(rngs):
         yield MadeInside(rngs=rngs)
 
 
+class KeepsContainers(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.buffer = nnx.BatchStat(np.zeros(2, np.float32))
+        self.w = nnx.Param(rngs.params.normal((2,)), names=[1])
+        self.items = nnx.static([1])
+        self.table = nnx.static({"a": {1}})
+
+
+def change_what_the_first_one_keeps(rngs):
+    for number in range(4):
+        layer = KeepsContainers(rngs=rngs)
+        size = len(layer.items) + len(layer.table["a"])
+        layer.buffer.get_raw_value()[0] += 1
+        layer.w.names.append(number)
+        layer.items.append(number)
+        layer.table["a"].add(number)
+        yield layer
+        yield nnx.BatchStat(jnp.ones(size))
+
+
+class Draws(nnx.Module):
+    def __init__(self, kind: str, *, rngs: nnx.Rngs) -> None:
+        self.draw = {
+            "closure": lambda: rngs.params.normal(()),
+            "default": lambda given=rngs: given.params.normal(()),
+            "method": rngs.params.normal,
+            "partial": functools.partial(rngs.params.normal, ()),
+        }[kind]
+        self.linear = nnx.Linear(2, 2, rngs=rngs)
+
+
+def keep_a_way_to_the_streams(rngs):
+    for kind in ("closure", "default", "method", "partial"):
+        layers = []
+        for _ in range(3):
+            own = nnx.Rngs(params=rngs.params())
+            own.params()
+            layers.append(Draws(kind, rngs=own))
+        for layer in layers:
+            yield nnx.Param(layer.draw(()) if kind == "method" else layer.draw())
+
+
+class Tags(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.tags = nnx.static(rngs.tags)
+        self.w = nnx.Param(rngs.params.normal((2,)))
+
+
+def keep_a_list_of_the_streams(rngs):
+    rngs.params()
+    rngs.tags = nnx.static([1])
+    layers = [Tags(rngs=rngs) for _ in range(3)]
+    rngs.tags.append(2)
+    for layer in layers:
+        yield nnx.BatchStat(jnp.ones(len(layer.tags)))
+    del rngs.tags
+
+
+class Hashed(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.tag = hash(self)
+        self.w = nnx.Param(rngs.params.normal((2,)))
+
+
+def hash_themselves(rngs):
+    layers = [Hashed(rngs=rngs) for _ in range(4)]
+    yield nnx.BatchStat(jnp.ones(len({layer.tag for layer in layers})))
+
+
 PROGRAMS = (
     change_an_own_config, new_configs, change_a_global_config, replace_a_method, fill_a_list,
     fill_lists_in_a_tuple, share_a_list, a_local_class, a_local_initializer,
@@ -781,7 +850,8 @@ PROGRAMS = (
     call_back_into_an_attribute, keep_a_list_of_an_argument, keep_lists_of_equal_arguments,
     *map(registered, ("list", "weak set", "finalizer", "end")), keep_what_is_replaced,
     keep_a_new_count, draw_from_numpy, own_streams, streams_at_zero, values_of_counts, branches,
-    made_inside,
+    made_inside, change_what_the_first_one_keeps, keep_a_way_to_the_streams,
+    keep_a_list_of_the_streams, hash_themselves,
 )  # fmt: skip
 
 
@@ -808,6 +878,35 @@ def runs(function: tp.Callable[..., tp.Any], *args: tp.Any) -> int:
     before = COUNTS["repeated"]
     staged(function, *args)
     return COUNTS["repeated"] - before
+
+
+class Sized(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.sized = nnx.Variable((rngs.params.normal(()), 3, np.arange(2)))
+
+    def __call__(self) -> jax.Array:
+        number, length, table = self.sized.get_raw_value()
+        return jnp.ones(length + int(table[1])) * number
+
+
+class ManySized(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.layers = nnx.List([Sized(rngs=rngs) for _ in range(4)])
+        self.w = nnx.Param(jnp.concatenate([layer() for layer in self.layers]))
+
+    def __call__(self) -> jax.Array:
+        return jnp.concatenate([layer() for layer in self.layers]) + self.w
+
+
+@pytest.mark.parametrize("cls", [Sized, ManySized])
+def test_numbers_beside_traced_values_stay_numbers(cls):
+    results = []
+    for b in (ours, theirs):
+        model = b.ToLinen(cls)
+        for _ in range(3):
+            results.append(staged(lambda k, model=model: model.init_with_output(k)[0], KEYS))
+            results.append(staged(lambda k, model=model: model.apply({}, rngs=k), KEYS))
+    assert_same(results[:6], results[6:])
 
 
 def test_values_of_inner_traces_are_let_go():
