@@ -48,6 +48,14 @@ Pruned prune(nb::handle program, const std::vector<bool>& needed_outputs) {
 
 nb::object as_function(nb::handle program) { return facade().jaxpr_as_fun(program); }
 
+nb::object bound_last(const nb::object& function, const nb::tuple& inputs) {
+  const auto call = [function, inputs](const nb::args& first) {
+    return py::call(function, nb::tuple(first + inputs), nb::dict());
+  };
+  // jax.jit wants an object of Python.
+  return facade().partial(nb::cpp_function(call));
+}
+
 nb::object jitted(const nb::object& function) { return facade().jit(function); }
 
 nb::object staged(const nb::object& function) {

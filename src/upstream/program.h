@@ -30,6 +30,9 @@ Pruned prune(nb::handle program, const std::vector<bool>& needed_outputs);
 // The program as a function of its inputs, which runs equation by equation.
 nb::object as_function(nb::handle program);
 
+// The function of all inputs but the last ones, which are these.
+nb::object bound_last(const nb::object& function, const nb::tuple& inputs);
+
 // `jax.jit(function)`.
 nb::object jitted(const nb::object& function);
 

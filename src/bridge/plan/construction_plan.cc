@@ -188,15 +188,17 @@ std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
   Part part;
   const upstream::Pruned pruned = upstream::prune(program_, needed);
   part.used_inputs = pruned.used_inputs;
-  const auto after_keys = part.used_inputs.begin() + static_cast<std::ptrdiff_t>(keys_);
-  if (std::find(part.used_inputs.begin(), after_keys, true) == after_keys) {
-    nb::list counts;
-    for (auto used = after_keys; used != part.used_inputs.end(); ++used) {
-      if (*used) counts.append(upstream::zero_count());
-    }
-    part.constants = upstream::evaluate_concretely(pruned.program, nb::tuple(counts));
+  nb::list counts;
+  for (size_t input = keys_; input < part.used_inputs.size(); ++input) {
+    if (part.used_inputs[input]) counts.append(upstream::zero_count());
+    part.used_inputs[input] = false;  // they are constants of the part
+  }
+  const bool uses_keys = std::ranges::find(part.used_inputs, true) != part.used_inputs.end();
+  if (uses_keys) {
+    part.function = upstream::jitted(
+        upstream::bound_last(upstream::as_function(pruned.program), nb::tuple(counts)));
   } else {
-    part.function = upstream::jitted(upstream::as_function(pruned.program));
+    part.constants = upstream::evaluate_concretely(pruned.program, nb::tuple(counts));
   }
   // Forgotten parts die after the new one is inserted, since other threads may run meanwhile.
   const auto dying = parts_.size() < kMaxParts ? decltype(parts_)() : std::exchange(parts_, {});
