@@ -85,7 +85,9 @@ Planned plan_for(const ConstructorCall& call, UsageOfCall& usage) {
 }
 
 InitCall::InitCall(const ConstructorCall& call, UsageOfCall& usage) {
-  const bool may_stage = may_plan() && !py::CallRecorder::is_recording() &&
+  // An augment function is given the name of the layer, which its equals do not share.
+  const bool may_have_equals = call.augment_fn.is_none();
+  const bool may_stage = may_plan() && may_have_equals && !py::CallRecorder::is_recording() &&
                          !call.interceptors.is_valid() && upstream::is_staging();
   if (!may_stage) return;
   PlanCache& plans = PlanCache::get();
