@@ -145,8 +145,6 @@ Facade load() {
 
   f.linen_module = look_up("flax.linen:Module");
   f.linen_sequential = look_up("flax.linen:Sequential");
-  const nb::object linen_module = f.linen_sequential(nb::tuple());
-  f.linen_attributes = nb::object(nb::frozenset(linen_module.attr("__dict__"))).release();
   f.linen_apply = look_up("flax.linen:apply");
   f.unbound_function = look_for({"flax.linen.module:_get_unbound_fn"});
   f.scope = look_up("flax.core:Scope");

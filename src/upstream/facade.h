@@ -54,7 +54,6 @@ struct Facade {
 
   // flax.linen and flax.core
   nb::handle linen_module;      // class linen.Module
-  nb::handle linen_attributes;  // the names of what Linen itself keeps in a module: a set
   nb::handle linen_sequential;  // class linen.Sequential, any Linen class that can be made
   nb::handle linen_apply;       // flax.linen.apply
   nb::handle unbound_function;  // flax.linen.module._get_unbound_fn

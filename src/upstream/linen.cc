@@ -5,6 +5,7 @@
 #include "py/containers.h"
 #include "py/modules.h"
 #include "py/object.h"
+#include "py/once.h"
 #include "py/recursion.h"
 #include "upstream/array.h"
 #include "upstream/facade.h"
@@ -147,6 +148,19 @@ nb::object LinenMove::moved_in(nb::handle value) {
   return items;
 }
 
+namespace {
+
+// The names of what Linen itself keeps in a module.
+nb::handle names_in_every_module() {
+  static constinit py::Once<const nb::handle> once;  // immortal
+  return once.get([] {
+    const nb::object module = facade().linen_sequential(nb::tuple());
+    return nb::object(nb::frozenset(py::instance_dict(module))).release();
+  });
+}
+
+}  // namespace
+
 bool is_told_by_its_fields(nb::handle linen_module) {
   const PrivateNames& n = private_names();
   const nb::handle type = linen_module.type();
@@ -163,7 +177,7 @@ bool is_told_by_its_fields(nb::handle linen_module) {
   return std::ranges::all_of(
       py::dict_items(py::instance_dict(linen_module)), [&](const py::Item& item) {
         return py::contains(fields, item.first) || item.first.equal(n.scope) ||
-               py::contains(facade().linen_attributes, item.first);
+               py::contains(names_in_every_module(), item.first);
       });
 }
 
