@@ -135,11 +135,11 @@ nb::object LinenMove::moved(nb::handle linen_module) {
 nb::object LinenMove::moved_in(nb::handle value) {
   if (is_linen_module(value)) return moved(value);
   if (is_inert(value)) return nb::borrow(value);
-  if (py::is_list_or_tuple(value)) {
+  const bool is_tuple = PyTuple_CheckExact(value.ptr()) != 0;
+  if (is_tuple || PyList_CheckExact(value.ptr()) != 0) {
     nb::list elements;
     for (const nb::object& element : py::elements(value)) elements.append(moved_in(element));
-    return PyTuple_CheckExact(value.ptr()) != 0 ? nb::object(nb::tuple(elements))
-                                                : nb::object(elements);
+    return is_tuple ? nb::object(nb::tuple(elements)) : nb::object(elements);
   }
   const nb::object dict = level_dict(value);
   if (!dict.is_valid()) return nb::borrow(value);

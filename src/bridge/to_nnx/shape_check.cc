@@ -57,7 +57,10 @@ struct ParamCall {
 // True if the value has the shape that the initializer is asked for, and the initializer gives
 // arrays of all shapes of as many axes, if of one.
 bool has_shape_asked_for(const ParamCall& call, nb::handle value) {
-  if (nb::len(call.init_args) == 0 || !upstream::is_jax_array(value)) return false;
+  // The shape and a dtype: with a sharding, for one, it depends on the lengths.
+  const size_t given = nb::len(call.init_args);
+  const bool is_usual = (given == 1 || given == 2) && nb::len(call.init_kwargs) == 0;
+  if (!is_usual || !upstream::is_jax_array(value)) return false;
   const nb::object asked = call.init_args[0];
   if (!py::is_list_or_tuple(asked) || !upstream::works_for_all_lengths(call.init_fn)) return false;
   const auto is_length = [](const nb::object& axis) {

@@ -111,6 +111,27 @@ def test_an_initializer_is_checked_for_every_shape_as_by_flax(kind):
                 assert_same(mine, expected)
 
 
+@pytest.mark.parametrize("by_name", [True, False])
+def test_an_initializer_with_a_sharding_is_checked_for_every_shape(by_name):
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+
+    class Holds(nn.Module):
+        length: int
+
+        @nn.compact
+        def __call__(self):
+            if by_name:
+                return self.param("w", INIT.zeros, (self.length,), out_sharding=sharding)
+            return self.param("w", INIT.zeros, (self.length,), jnp.float32, sharding)
+
+    for length in (2, 3, 2):
+        model = ours.ToNNX(Holds(length), rngs=nnx.Rngs(0))
+        model.w = nnx.Param(jnp.ones(length))
+        assert model().shape == (length,)
+    assert checks()["hits"] <= 1  # of the shape that came twice, where it is remembered at all
+
+
 @pytest.mark.feature("shape_checks")
 def test_one_check_of_an_initializer_of_jax_stands_for_all_lengths():
     class Wide(nn.Module):
