@@ -164,20 +164,26 @@ nb::handle names_in_every_module() {
 bool is_told_by_its_fields(nb::handle linen_module) {
   const PrivateNames& n = private_names();
   const nb::handle type = linen_module.type();
-  const nb::object after = py::get(type, nb::str("__post_init__"));
-  const nb::object init = py::get(type, n.init_dunder);
-  if (PyFunction_Check(after.ptr()) == 0 || PyFunction_Check(init.ptr()) == 0) return false;
-  const nb::handle globals = PyFunction_GetGlobals(after.ptr());
-  if (origin_of_globals(globals) != Origin::kLibrary) return false;
+  for (const char* name : {"__post_init__", "__setattr__", "clone"}) {
+    const nb::object method = py::get(type, nb::str(name));
+    if (PyFunction_Check(method.ptr()) == 0) return false;
+    const nb::handle globals = PyFunction_GetGlobals(method.ptr());
+    if (origin_of_globals(globals) != Origin::kLibrary) return false;
+  }
   // Made by dataclasses, or by what Flax has of it.
+  const nb::object init = py::get(type, n.init_dunder);
+  if (PyFunction_Check(init.ptr()) == 0) return false;
   const nb::object code = nb::borrow(PyFunction_GetCode(init.ptr()));
   const std::string name = py::utf8(py::get(code, nb::str("co_qualname")));
   if (!name.starts_with("__create_fn__.") && !name.starts_with("_process_class.")) return false;
   const nb::object fields = py::get(linen_module, n.dataclass_fields);
   return std::ranges::all_of(
       py::dict_items(py::instance_dict(linen_module)), [&](const py::Item& item) {
-        return py::contains(fields, item.first) || item.first.equal(n.scope) ||
-               py::contains(names_in_every_module(), item.first);
+        if (item.first.equal(n.scope) || py::contains(names_in_every_module(), item.first))
+          return true;
+        // A copy is given the fields that __init__ takes.
+        return py::contains(fields, item.first) &&
+               py::truthy(py::get(nb::object(fields[item.first]), n.init));
       });
 }
 

@@ -84,7 +84,7 @@ class LinenMove {
 };
 
 // True if a Linen module is what its class makes of its fields: it has no other attributes, and the
-// class has the __init__ of a dataclass and a __post_init__ of Flax.
+// class has the __init__ of a dataclass, and Flax's __post_init__, __setattr__ and clone.
 bool is_told_by_its_fields(nb::handle linen_module);
 
 // True if Linen does nothing with a field of this value when it clones or binds a module, since the

@@ -1,6 +1,7 @@
 """Linen modules that a planned constructor makes: they are named, owned and seen as with Flax."""
 
 import contextlib
+import dataclasses
 import functools
 import typing as tp
 import warnings
@@ -346,12 +347,41 @@ def noted():
     return module
 
 
+class Set(nn.Module):
+    """A field that __init__ does not take."""
+
+    note: float = dataclasses.field(init=False, default=1.0)
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(x) * self.note
+
+
+def set_later():
+    module = Set()
+    object.__setattr__(module, "note", 5.0)
+    return module
+
+
+class Clones(nn.Module):
+    note: float = 1.0
+
+    def clone(self, **updates):
+        return super().clone(**{**updates, "note": self.note * 2})
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(x) * self.note
+
+
 MORE_THAN_FIELDS = {
     "__post_init__": Doubled,
     "a set": lambda: Adds(set()),
     "a tuple of a set": lambda: Adds((set(),)),
     "an array of NumPy": lambda: AddsInPlace(np.zeros(1)),
     "another attribute": noted,
+    "a field without init": set_later,
+    "clone": Clones,
 }
 
 
