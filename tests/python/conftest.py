@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 
 import jax
@@ -91,3 +92,16 @@ def without_eager_sharding() -> Iterator[None]:
     """Flax's own conversions need a mesh for annotated values; ours never do."""
     with nnx.use_eager_sharding(False):
         yield
+
+
+@pytest.fixture(scope="module")
+def no_interrupting_threads() -> Iterator[None]:
+    """No other thread takes over in the middle, where a test has started none.
+
+    A constructor is not kept when another thread has run meanwhile, and the workers that run
+    these tests have a thread that waits for messages.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1.0)
+    yield
+    sys.setswitchinterval(interval)

@@ -26,7 +26,7 @@ FP8 = {"weight_qtype": jnp.float8_e4m3fn, "act_qtype": jnp.float8_e4m3fn}
 pytestmark = [
     pytest.mark.feature("qwix"),
     pytest.mark.filterwarnings("ignore:'VariableState' was removed"),  # Qwix's own
-    pytest.mark.usefixtures("fresh_caches", "fresh_jax"),
+    pytest.mark.usefixtures("fresh_caches", "fresh_jax", "no_interrupting_threads"),
 ]
 
 

@@ -13,6 +13,8 @@ import nnx_wrappers as nw
 from support.arguments import KEY, VARIABLES, WANTED, Layer, X, apply
 from support.oracle import assert_same, snapshot
 
+pytestmark = pytest.mark.usefixtures("no_interrupting_threads")
+
 ERRORS = [ValueError, KeyboardInterrupt, GeneratorExit, RecursionError]
 
 

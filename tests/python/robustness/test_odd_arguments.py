@@ -11,6 +11,8 @@ import nnx_wrappers as nw
 from support.arguments import KEY, VARIABLES, WANTED, Layer, X, apply
 from support.oracle import assert_same
 
+pytestmark = pytest.mark.usefixtures("no_interrupting_threads")
+
 
 class Rooted(collections.abc.Mapping):
     """A mapping, hashable by identity, that holds itself."""

@@ -10,7 +10,7 @@ from flax import nnx
 from support.oracle import assert_same, ours, theirs
 from support.planning import COUNTS, LOG
 
-pytestmark = pytest.mark.usefixtures("fresh_caches")
+pytestmark = pytest.mark.usefixtures("fresh_caches", "no_interrupting_threads")
 
 X = jnp.arange(6.0).reshape(2, 3)
 
