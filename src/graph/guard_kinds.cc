@@ -23,6 +23,12 @@ NamesGuard::NamesGuard(std::string path, nb::handle owner, nb::handle dict)
       dict_(dict.ptr()),
       version_(py::dict_version(dict)) {}
 
+Py_ssize_t NamesGuard::number_of_names() const {
+  const int has_registry = PyDict_Contains(dict_, py::names().warning_registry.ptr());
+  if (has_registry < 0) throw nb::python_error();
+  return PyDict_Size(dict_) - has_registry;
+}
+
 void NamesGuard::add(nb::handle name, nb::handle value) {
   names_.emplace_back(nb::borrow(name), value.is_valid() ? Pin(value) : Pin());
 }
@@ -32,7 +38,7 @@ bool NamesGuard::holds() {
   if (!owner_.is_exactly(owner_address_)) return false;
   const std::uint64_t version = py::dict_version(dict_);
   if (version_ != 0 && version == version_) return true;
-  if (fixed_size_ >= 0 && PyDict_Size(dict_) != fixed_size_) return false;
+  if (fixed_size_ >= 0 && number_of_names() != fixed_size_) return false;
   for (size_t i = 0; i < names_.size(); ++i) {
     const auto& [name, value] = names_[i];
     first_changed_ = i;

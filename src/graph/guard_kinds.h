@@ -84,7 +84,7 @@ class NamesGuard : public Guard {
   void add(nb::handle name, nb::handle value);
 
   // Compares from now on the number of names in the dict too.
-  void fix_size() { fixed_size_ = PyDict_Size(dict_); }
+  void fix_size() { fixed_size_ = number_of_names(); }
 
   bool holds() override;
   std::string changed_part() const override;
@@ -92,6 +92,9 @@ class NamesGuard : public Guard {
   bool sees_every_change() const override { return version_ != 0; }
 
  private:
+  // Without that of the registry in which Python notes the warnings that a module has given.
+  Py_ssize_t number_of_names() const;
+
   Pin owner_;
   PyObject* owner_address_;
   PyObject* dict_;

@@ -34,6 +34,11 @@ constexpr std::array<const char*, 9> kIndirectCallers = {
 constexpr std::array<std::string_view, 4> kAttributeReaders = {"getattr", "hasattr", "vars", "dir"};
 constexpr std::array<std::string_view, 4> kGlobalsReaders = {"globals", "eval", "exec", "locals"};
 
+// The attribute of a frame that has its local variables, and the builtins that have those of their
+// caller.
+constexpr std::array<const char*, 6> kFrameReaders = {"f_locals", "locals", "vars",
+                                                      "dir",      "eval",   "exec"};
+
 // The names of globals, attributes and modules in code: a tuple of interned texts.
 nb::object names_of(nb::handle code) { return py::get(code, nb::str("co_names")); }
 
@@ -224,6 +229,8 @@ bool GuardRecorder::has_name(const char* text) const {
 bool GuardRecorder::has_any_name(std::span<const char* const> texts) const {
   return std::ranges::any_of(texts, [this](const char* text) { return has_name(text); });
 }
+
+bool GuardRecorder::may_read_frames() const { return has_any_name(kFrameReaders); }
 
 // Guards that a namespace does not have a name.
 void GuardRecorder::note_absence(Namespace& space, nb::handle name) {

@@ -139,16 +139,29 @@ void GuardRecorder::inspect_lru_cache(nb::handle wrapper, const std::string& pat
     guard<InstanceGuard>(path, wrapper, attributes);
     inspect_values(attributes, path, true);
   }
-  lru_caches_.push_back(nb::borrow(wrapper));
+  LruCache cache{nb::borrow(wrapper), {}, 0};
   for (const nb::handle part : referents_of(wrapper)) {
     const bool is_table = PyDict_CheckExact(part.ptr()) != 0 && !part.is(attributes);
     if (is_table) {
       seen_.emplace(part.ptr(), nb::borrow(part));
       guard<LruCacheGuard>(path, part);
+      cache.table = nb::borrow(part);
+      cache.size = nb::len(part);
     } else if (!PyType_Check(part.ptr())) {
       enqueue(part, path);
     }
   }
+  lru_caches_.push_back(std::move(cache));
+}
+
+void GuardRecorder::inspect_cached_results() {
+  for (size_t i = 0; i < lru_caches_.size(); ++i) {
+    if (!lru_caches_[i].has_grown()) continue;
+    const LruCache grown = std::move(lru_caches_[i]);
+    lru_caches_.erase(lru_caches_.begin() + static_cast<std::ptrdiff_t>(i--));
+    inspect_lru_cache(grown.wrapper, "a remembered result");
+  }
+  inspect_queue();
 }
 
 void GuardRecorder::inspect_numpy_array(nb::handle array, const std::string& path) {

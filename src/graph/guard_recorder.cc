@@ -128,14 +128,12 @@ Dependencies GuardRecorder::finish() {
     guard<ReadGuard>("a named axis", nb::none(), [](nb::handle) { return upstream::named_axes(); });
   }
   // The next run of the code finds the results that this one has added to caches.
-  for (const nb::object& cache : std::exchange(lru_caches_, {}))
-    inspect_lru_cache(cache, "a remembered result");
-  inspect_queue();
+  inspect_cached_results();
   // The parent of a new Linen module is the one that runs the code.
   observed_context_ = observed_context_ || has_any_name(kContextNames) ||
-                      (makes_linen_modules_ && asks_where_it_belongs_);
+                      (makes_linen_modules() && asks_where_it_belongs_);
   if (observed_context_) refuse("it asks about Linen's context");
-  if (makes_linen_modules_ && !is_refused()) guard_interceptors();
+  if (makes_linen_modules() && !is_refused()) guard_interceptors();
   if (is_refused()) {
     return {nullptr, reason_, false, observed_tracing_ && !is_tracing_, observed_context_};
   }
@@ -156,10 +154,17 @@ void GuardRecorder::guard_interceptors() {
 }
 
 bool GuardRecorder::is_unchanged_so_far() const {
-  return !is_refused() && !observed_context_ && !makes_linen_modules_ &&
-         suspected_reason_.empty() && lru_caches_.empty() && recorder_ &&
+  return !is_refused() && !observed_context_ && suspected_reason_.empty() && recorder_ &&
+         std::ranges::none_of(lru_caches_, &LruCache::has_grown) &&
          recorder_->reason_incomplete().empty() && !guards_->first_change() &&
          py::equal(numpy_random_state_, upstream::numpy_random_state());
+}
+
+size_t GuardRecorder::linen_modules_made() const {
+  size_t count = 0;
+  if (!recorder_) return count;
+  for (const nb::object& code : linen_constructors_) count += recorder_->runs_of(code);
+  return count;
 }
 
 Origin GuardRecorder::origin_of(const py::RunningFunction& function) {
@@ -169,14 +174,15 @@ Origin GuardRecorder::origin_of(const py::RunningFunction& function) {
   reads_axes_ = reads_axes_ || upstream::reads_named_axes(function.code(), function.globals());
   const upstream::ContextRead read = upstream::context_read(function.code(), function.globals());
   observed_context_ = observed_context_ || read == upstream::ContextRead::kModule;
-  makes_linen_modules_ = makes_linen_modules_ || read == upstream::ContextRead::kParent;
+  if (read == upstream::ContextRead::kParent)
+    linen_constructors_.push_back(nb::borrow(function.code()));
   return converted(upstream::origin_of_globals(function.globals()));
 }
 
 // In a Linen module that the code makes and runs, the answers do not depend on the outer one.
 void GuardRecorder::note_outer_code(nb::handle code) {
   if (asks_where_it_belongs_ || outer_codes_.contains(code.ptr())) return;
-  if (makes_linen_modules_ && !upstream::NoLinenModule::is_innermost()) return;
+  if (makes_linen_modules() && !upstream::NoLinenModule::is_innermost()) return;
   outer_codes_.insert(code.ptr());
   if (is_of_dataclass(code)) return;
   asks_where_it_belongs_ = std::ranges::any_of(names_in(code), [](const nb::object& name) {

@@ -57,10 +57,19 @@ class GuardRecorder : public py::CallObserver {
   // guarded.
   Dependencies finish();
 
-  // True if nothing that the code has read so far has changed since, if nothing that cannot be
-  // compared was read, and if no Linen module was made, which its parent would know. Then code that
-  // reads the same does the same as before.
+  // Guards the results that the code has added to caches so far.
+  void inspect_cached_results();
+
+  // True if nothing that the code has read so far has changed since, and if nothing that cannot be
+  // compared was read. Then code that reads the same does the same as before.
   bool is_unchanged_so_far() const;
+
+  // How many Linen modules the code has made so far. The innermost Linen module knows each.
+  size_t linen_modules_made() const;
+
+  // True if the code has the name of something by which it may read the local variables of a
+  // function other than as variables.
+  bool may_read_frames() const;
 
   // True for an object that existed before the code ran, and that a guard compares.
   bool is_guarded(nb::handle object) const { return seen_.contains(object.ptr()); }
@@ -93,6 +102,7 @@ class GuardRecorder : public py::CallObserver {
   // Ends with this reason; only the first one counts.
   void refuse(const std::string& reason);
   bool is_refused() const { return !reason_.empty(); }
+  bool makes_linen_modules() const { return !linen_constructors_.empty(); }
   void note_tracing_observed(const std::string& reason);
   template <typename G, typename... Args>
   G& guard(Args&&... args);
@@ -160,13 +170,19 @@ class GuardRecorder : public py::CallObserver {
   std::unordered_set<PyObject*> outer_codes_;  // those that ran outside of Linen modules
   std::unordered_map<PyObject*, std::vector<Pending>> functions_not_run_;  // by code
   std::vector<nb::object> kept_;
-  std::string suspected_reason_;        // of a C function that code names, and that may be called
-  std::vector<nb::object> lru_caches_;  // wrappers of functools.lru_cache
+  std::string suspected_reason_;  // of a C function that code names, and that may be called
+  struct LruCache {
+    nb::object wrapper;
+    nb::object table;  // a dict; invalid if it keeps nothing
+    size_t size;       // of the table when it was inspected
+    bool has_grown() const { return table.is_valid() && nb::len(table) != size; }
+  };
+  std::vector<LruCache> lru_caches_;
   // (dict, name) of functions that code may pass to `map` and the like, which call them unseen.
   std::set<std::pair<PyObject*, PyObject*>> called_indirectly_;
   bool observed_tracing_ = false;
   bool observed_context_ = false;
-  bool makes_linen_modules_ = false;
+  std::vector<nb::object> linen_constructors_;  // code that has made Linen modules
   bool asks_where_it_belongs_ = false;  // code outside of Linen modules has one of kParentNames
   bool reads_axes_ = false;
   bool is_tracing_;  // true if the caller of the code is traced too

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "graph/local_class.h"
 #include "py/containers.h"
@@ -18,8 +19,6 @@
 namespace nnx_wrappers::graph {
 
 namespace {
-
-using Shared = std::vector<nb::object>;
 
 StaticPolicy stricter(StaticPolicy left, StaticPolicy right) { return std::max(left, right); }
 
@@ -43,16 +42,14 @@ StaticPolicy policy_of_function(nb::handle function, const Shared& shared) {
     if (!contents.back().is_valid()) return StaticPolicy::kRefuse;
   }
   if (py::assigns_to_closure(function)) return StaticPolicy::kRefuse;
-  Shared with_itself = shared;  // a function that calls itself closes over itself
-  with_itself.push_back(nb::borrow(function));
+  const Shared with_itself(shared, function);  // a function that calls itself closes over itself
   return share_or_refuse(
       stricter(policy_of_all(contents, with_itself), policy_of_extras(function, with_itself)));
 }
 
 // An object that JAX has made of functions, which are its attributes.
 StaticPolicy policy_of_wrapper(nb::handle wrapper, const Shared& shared) {
-  Shared with_itself = shared;
-  with_itself.push_back(nb::borrow(wrapper));
+  const Shared with_itself(shared, wrapper);
   std::vector<nb::object> inside;
   for (const char* name : {"__wrapped__", "fun", "jvp", "fwd", "bwd"}) {
     nb::object function = py::get_optional(wrapper, nb::str(name));
@@ -112,9 +109,7 @@ StaticPolicy policy_of(nb::handle value, const Shared& shared) {
   const upstream::Facade& f = upstream::facade();
   PyObject* ptr = value.ptr();
   if (is_scalar(ptr) || PyModule_Check(ptr)) return StaticPolicy::kShare;
-  for (const nb::object& object : shared) {
-    if (object.is(value)) return StaticPolicy::kShare;
-  }
+  if (shared.contains(value)) return StaticPolicy::kShare;
   if (py::is_class(value))
     return is_call_local(value) ? StaticPolicy::kRefuse : StaticPolicy::kShare;
   if (PyCFunction_Check(ptr))

@@ -4,7 +4,8 @@
 #include <nanobind/nanobind.h>
 
 #include <unordered_map>
-#include <vector>
+
+#include "py/identity_set.h"
 
 namespace nnx_wrappers::graph {
 
@@ -16,11 +17,36 @@ enum class StaticPolicy {
   kRefuse  // its type is unknown, or it belongs to this one graph
 };
 
-// How `value` can be kept. The objects `shared` are shared whatever they are.
-StaticPolicy policy_of(nb::handle value, const std::vector<nb::object>& shared);
+// Objects that instances share whatever they are.
+class Shared {
+ public:
+  Shared() = default;
+
+  // Borrows the set.
+  explicit Shared(const py::IdentitySet& objects) : objects_(&objects) {}
+
+  // One object more. Borrows it, and `others`.
+  Shared(const Shared& others, nb::handle object)
+      : objects_(others.objects_), others_(&others), object_(object) {}
+
+  bool contains(nb::handle value) const {
+    for (const Shared* part = this; part != nullptr; part = part->others_) {
+      if (part->object_.is(value)) return true;
+    }
+    return objects_ != nullptr && objects_->contains(value);
+  }
+
+ private:
+  const py::IdentitySet* objects_ = nullptr;
+  const Shared* others_ = nullptr;
+  nb::handle object_;
+};
+
+// How `value` can be kept.
+StaticPolicy policy_of(nb::handle value, const Shared& shared);
 
 // How the defaults and the attributes of a function can be kept, all together.
-StaticPolicy policy_of_extras(nb::handle function, const std::vector<nb::object>& shared);
+StaticPolicy policy_of_extras(nb::handle function, const Shared& shared);
 
 // Copies values whose policy is kCopy: containers are new, and what they hold is shared. An object
 // of this class is used for a whole graph, so that a container in several places has one copy.

@@ -49,14 +49,16 @@ bool Template::moves_linen_modules() const {
 
 class Instantiation {
  public:
-  Instantiation(const Template& source, const std::vector<nb::object>& values)
-      : nodes_(source.nodes_), values_(values), made_(source.nodes_.size()) {}
+  Instantiation(const Template& source, const std::vector<nb::object>& values,
+                const std::vector<nb::object>& given)
+      : nodes_(source.nodes_), values_(values), given_(given), made_(source.nodes_.size()) {}
 
   nb::object make(size_t index) {
     const py::RecursionGuard guard(" while making an NNX module");
     if (made_[index].is_valid()) return made_[index];
     const Template::Node& node = nodes_[index];
     if (node.form == Template::Node::kFunction) return make_closure(node, index);
+    if (node.form == Template::Node::kGiven) return made_[index] = given_.at(node.slot);
     switch (node.kind) {
       case upstream::NodeKind::kLeaf:
         return made_[index] = values_.at(node.slot);
@@ -159,14 +161,16 @@ class Instantiation {
 
   const std::vector<Template::Node>& nodes_;
   const std::vector<nb::object>& values_;
+  const std::vector<nb::object>& given_;
   std::vector<nb::object> made_;
   StaticCopies copies_;
   upstream::LinenMove linen_;
   nb::object trace_state_;
 };
 
-nb::object Template::instantiate(const std::vector<nb::object>& values) const {
-  return Instantiation(*this, values).make(0);
+nb::object Template::instantiate(const std::vector<nb::object>& values,
+                                 const std::vector<nb::object>& given) const {
+  return Instantiation(*this, values, given).make(0);
 }
 
 }  // namespace nnx_wrappers::graph

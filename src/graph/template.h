@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "graph/path.h"
+#include "graph/static_value.h"
 #include "upstream/node.h"
 
 namespace nnx_wrappers::graph {
@@ -62,9 +63,10 @@ class Template {
   // whatever their types, and keep others as `how_kept` says. Throws Refusal if the graph
   // holds something that cannot be kept: a static attribute of an unknown type, a bound method, a
   // node of another trace, a list of nodes in two places, an array ref, a hijax variable. Then too
-  // `captured` has what was taken out so far.
-  static Template capture(nb::handle root, const std::vector<nb::object>& shared,
-                          const HowKept& how_kept, Captured& captured);
+  // `captured` has what was taken out so far. The nodes `given` are not captured: instances have
+  // others in their place.
+  static Template capture(nb::handle root, const Shared& shared, const HowKept& how_kept,
+                          Captured& captured, const std::vector<nb::object>& given = {});
 
   // Copies what instances have copies of, since the captured graph goes on to be used: after that,
   // a change of it is no change of the template.
@@ -75,8 +77,18 @@ class Template {
   // True if a Linen module is moved into each graph.
   bool moves_linen_modules() const;
 
-  // A new graph of the current trace, with one value for each slot.
-  nb::object instantiate(const std::vector<nb::object>& values) const;
+  // True if code can tell no instance of the one from an instance of the other, given the same
+  // values: they have the same nodes, attributes and constants in the same places. False, too, if
+  // that is unknown: Linen modules are not compared.
+  bool is_same_as(const Template& other) const;
+
+  // The objects that instances share.
+  std::vector<nb::object> shared() const;
+
+  // A new graph of the current trace, with one value for each slot, and one node for each that was
+  // given.
+  nb::object instantiate(const std::vector<nb::object>& values,
+                         const std::vector<nb::object>& given = {}) const;
 
  private:
   struct Node;

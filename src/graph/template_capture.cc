@@ -23,12 +23,16 @@ namespace nnx_wrappers::graph {
 
 class Capture {
  public:
-  Capture(Template& made, const std::vector<nb::object>& shared, const HowKept& how_kept,
-          Captured& captured)
-      : made_(made), shared_(shared), how_kept_(how_kept), captured_(captured) {}
+  Capture(Template& made, const Shared& shared, const HowKept& how_kept, Captured& captured,
+          const std::vector<nb::object>& given)
+      : made_(made), shared_(shared), how_kept_(how_kept), captured_(captured) {
+    for (const nb::object& node : given) given_.emplace(node.ptr(), given_.size());
+  }
 
   size_t visit(nb::handle object, upstream::NodeKind kind) {
     const py::RecursionGuard guard(" while capturing an NNX module graph");
+    if (const auto given = given_.find(object.ptr()); given != given_.end())
+      return given_node(given->second);
     if (upstream::has_identity(kind)) {
       const auto known = seen_.find(object.ptr());
       if (known != seen_.end()) return known->second;
@@ -97,6 +101,14 @@ class Capture {
     return is_new;
   }
 
+  size_t given_node(size_t position) {
+    Template::Node node;
+    node.form = Template::Node::kGiven;
+    node.slot = position;
+    made_.nodes_.push_back(std::move(node));
+    return made_.nodes_.size() - 1;
+  }
+
   size_t add_slot(nb::object type, nb::handle held) {
     const nb::object value = in_closures_ ? upstream::without_leaked(held) : nb::borrow(held);
     bool traced = false;
@@ -111,10 +123,8 @@ class Capture {
   }
 
   void require_reusable_class(nb::handle type) const {
-    for (const nb::object& object : shared_) {
-      if (object.is(type)) return;
-    }
-    if (is_call_local(type)) refuse(py::describe(type) + ", which the constructor made,");
+    if (!shared_.contains(type) && is_call_local(type))
+      refuse(py::describe(type) + ", which the constructor made,");
   }
 
   void require_made_in_this_trace(nb::handle object) const {
@@ -283,9 +293,10 @@ class Capture {
   }
 
   Template& made_;
-  const std::vector<nb::object>& shared_;
+  const Shared& shared_;
   const HowKept& how_kept_;
   Captured& captured_;
+  std::unordered_map<PyObject*, size_t> given_;  // the positions of given nodes
   Path path_;
   std::unordered_map<PyObject*, size_t> seen_;  // the nodes of objects
   std::vector<nb::object> kept_;                // owns the keys of seen_
@@ -298,10 +309,10 @@ class Capture {
   bool in_closures_ = false;
 };
 
-Template Template::capture(nb::handle root, const std::vector<nb::object>& shared,
-                           const HowKept& how_kept, Captured& captured) {
+Template Template::capture(nb::handle root, const Shared& shared, const HowKept& how_kept,
+                           Captured& captured, const std::vector<nb::object>& given) {
   Template made;
-  Capture capture(made, shared, how_kept, captured);
+  Capture capture(made, shared, how_kept, captured, given);
   capture.visit(root, upstream::kind_of(root));
   capture.capture_cells();
   captured.nodes = std::move(capture).seen();

@@ -26,6 +26,7 @@ struct Template::Node {
 
   enum Form {
     kByKind,    // a node of the module graph, of this `kind`
+    kGiven,     // the one of the given nodes whose index is `slot`
     kFunction,  // a closure over the graph: `function` with the cells that are its attributes
     kCell       // a cell with one attribute, its contents, or with none if it is empty
   };
@@ -36,7 +37,7 @@ struct Template::Node {
   nb::object impl;                    // of a kGraphNode or kPytreeNode: Flax's implementation
   nb::object metadata;                // of such a node: the metadata that flattening it gave
   std::vector<Attribute> attributes;  // of a Variable: its metadata
-  size_t slot = 0;                    // of a Variable or a leaf
+  size_t slot = 0;                    // of a Variable or a leaf; the index of a given node
   nb::object function;                // of a closure: the function with empty cells
   nb::object shared_metadata;         // a dict, if all metadata of a Variable are shared
 };

@@ -1,7 +1,6 @@
 #include "py/c_call_watch.h"
 
 #include "py/object.h"
-#include "py/once.h"
 
 namespace nnx_wrappers::py {
 
@@ -94,61 +93,19 @@ PyMethodDef definition = {
     "on_call", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(CCallEvents::on_call)),
     METH_FASTCALL, nullptr};
 
-// The callback as a C function, which sys.monitoring calls without a Python frame in between.
-nb::handle call_callback() {
-  static constinit Once<const nb::handle> callback;
-  return callback.get([] {
-    nb::object function = nb::steal(PyCFunction_New(&definition, nullptr));
-    if (!function.is_valid()) throw nb::python_error();
-    return nb::handle(function.release());
-  });
-}
-
-constexpr int kToolIds = 6;  // the number of tool ids that sys.monitoring has
-
 }  // namespace
 
-CCallWatch::CCallWatch(Callback callback)
-    : callback_(callback),
-      monitoring_(sys("monitoring")),
-      call_event_(monitoring_.attr("events").attr("CALL")) {
-  for (int id = kToolIds - 1; id >= 0; --id) {
-    const nb::int_ tool(id);
-    if (!nb::object(monitoring_.attr("get_tool")(tool)).is_none()) continue;
-    monitoring_.attr("use_tool_id")(tool, "nnx_wrappers");
-    tool_id_ = tool;
-    break;
-  }
-  if (!tool_id_.is_valid()) {
+CCallWatch::CCallWatch(Callback callback) : callback_(callback), tool_("CALL", definition) {
+  if (!tool_.has_id()) {
     reason_incomplete_ = "every tool id of sys.monitoring is in use";
     return;
-  }
-  try {
-    monitoring_.attr("register_callback")(tool_id_, call_event_, call_callback());
-  } catch (...) {
-    monitoring_.attr("free_tool_id")(tool_id_);
-    throw;
   }
   watch_of_thread = this;
 }
 
-CCallWatch::~CCallWatch() {
-  watch_of_thread = nullptr;
-  if (!tool_id_.is_valid()) return;
-  try {
-    for (const nb::object& code : codes_) monitoring_.attr("set_local_events")(tool_id_, code, 0);
-    monitoring_.attr("register_callback")(tool_id_, call_event_, nb::none());
-    monitoring_.attr("free_tool_id")(tool_id_);
-  } catch (...) {  // NOLINT(bugprone-empty-catch)
-    // The callback stays registered and does nothing, since no watch is left.
-  }
-}
+CCallWatch::~CCallWatch() { watch_of_thread = nullptr; }
 
-void CCallWatch::watch(nb::handle code) {
-  if (!tool_id_.is_valid()) return;
-  monitoring_.attr("set_local_events")(tool_id_, code, call_event_);
-  codes_.push_back(nb::borrow(code));
-}
+void CCallWatch::watch(nb::handle code) { tool_.watch(code); }
 
 void CCallWatch::set_active(bool /*it_is*/) {}
 

@@ -8,7 +8,8 @@
 #include <nanobind/nanobind.h>
 
 #include <string>
-#include <vector>
+
+#include "py/monitoring_tool.h"
 
 namespace nnx_wrappers::py {
 
@@ -44,10 +45,7 @@ class CCallWatch {
   nb::object previous_argument_;
   bool is_installed_ = false;
 #else
-  nb::object monitoring_;
-  nb::object tool_id_;  // invalid if every id was in use
-  nb::object call_event_;
-  std::vector<nb::object> codes_;
+  MonitoringTool tool_;
 #endif
 };
 

@@ -138,11 +138,12 @@ CallRecorder::CurrentFunction CallRecorder::enter(_PyInterpreterFrame* frame) {
   if (known == codes_.end()) {
     notify([&] {
       current.origin = observer_.origin_of(function);
-      codes_.emplace(code.ptr(), KnownCode{nb::borrow(code), current.origin});
+      codes_.emplace(code.ptr(), KnownCode{nb::borrow(code), current.origin, 1});
       if (current.origin != Origin::kLibrary) c_calls_.watch(code);
     });
   } else {
     current.origin = known->second.origin;
+    ++known->second.runs;
   }
   current.is_tooling = current_.is_tooling || current.origin == Origin::kTooling;
   current.is_watched =
@@ -152,6 +153,11 @@ CallRecorder::CurrentFunction CallRecorder::enter(_PyInterpreterFrame* frame) {
     notify([&] { observer_.on_function(function, current.origin); });
   }
   return current;
+}
+
+size_t CallRecorder::runs_of(nb::handle code) const {
+  const auto known = codes_.find(code.ptr());
+  return known == codes_.end() ? 0 : known->second.runs;
 }
 
 void CallRecorder::set_current(const CurrentFunction& current) {

@@ -67,6 +67,9 @@ class CallRecorder {
   // Why some calls may have been missed; empty if none were. Throws what the observer threw.
   std::string reason_incomplete() const;
 
+  // How often functions with this code have begun.
+  size_t runs_of(nb::handle code) const;
+
   // True while this thread has a recorder.
   static bool is_recording();
 
@@ -79,6 +82,7 @@ class CallRecorder {
   struct KnownCode {
     nb::object code;  // owned, so that no other object gets its address, which is the key
     Origin origin;
+    size_t runs = 0;
   };
   struct CurrentFunction {
     _PyInterpreterFrame* frame = nullptr;

@@ -3,6 +3,7 @@
 #include "py/containers.h"
 #include "py/names.h"
 #include "py/object.h"
+#include "py/once.h"
 
 namespace nnx_wrappers::py {
 
@@ -35,14 +36,40 @@ void fill_cell(nb::handle cell, nb::handle contents) {
 
 namespace {
 
+// The numbers of the operations in bytecode.
+struct Operations {
+  Operations() : numbers(nb::module_::import_("opcode").attr("opmap")) {}
+
+  unsigned of(const char* name) const { return nb::cast<unsigned>(numbers[name]); }
+
+  nb::object numbers;
+  unsigned extended_argument = of("EXTENDED_ARG");
+  unsigned store = of("STORE_DEREF");
+  unsigned remove = of("DELETE_DEREF");
+};
+
+const Operations& operations() {
+  static constinit Once<const Operations> known;
+  return known.get([] { return Operations(); });
+}
+
 bool assigns_to(nb::handle code, nb::handle names_of_cells) {
-  for (const nb::object& instruction :
-       elements(nb::module_::import_("dis").attr("get_instructions")(code))) {
-    const nb::object operation = instruction.attr("opname");
-    if ((operation.equal(nb::str("STORE_DEREF")) || operation.equal(nb::str("DELETE_DEREF"))) &&
-        contains(names_of_cells, instruction.attr("argval"))) {
+  const Operations& known = operations();
+  const auto* fields = reinterpret_cast<PyCodeObject*>(code.ptr());
+  const auto first_free = static_cast<unsigned>(fields->co_nlocalsplus - fields->co_nfreevars);
+  const std::vector<nb::object> free = elements(code.attr("co_freevars"));
+  const nb::bytes units(
+      nb::object(code.attr("co_code")));  // of an operation and 8 bits of argument
+  unsigned argument = 0;
+  for (size_t i = 0; i + 1 < units.size(); i += 2) {
+    const auto* unit = reinterpret_cast<const unsigned char*>(units.c_str()) + i;
+    argument = (argument << 8U) | unit[1];
+    if (unit[0] == known.extended_argument) continue;
+    const bool assigns = unit[0] == known.store || unit[0] == known.remove;
+    if (assigns && argument >= first_free &&
+        contains(names_of_cells, free.at(argument - first_free)))
       return true;
-    }
+    argument = 0;
   }
   for (const nb::object& constant : elements(code.attr("co_consts"))) {
     if (PyCode_Check(constant.ptr()) && assigns_to(constant, names_of_cells)) return true;

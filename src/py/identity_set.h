@@ -20,6 +20,8 @@ class IdentitySet {
     return true;
   }
 
+  bool contains(nb::handle object) const { return members_.contains(object.ptr()); }
+
  private:
   std::unordered_set<PyObject*> members_;
   std::vector<nb::object> kept_;

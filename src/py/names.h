@@ -23,6 +23,7 @@ namespace nnx_wrappers::py {
   X(qualname_dunder, "__qualname__")          \
   X(self_dunder, "__self__")                  \
   X(setattr_dunder, "__setattr__")            \
+  X(warning_registry, "__warningregistry__")  \
   X(wrapped_dunder, "__wrapped__")
 
 struct Names {

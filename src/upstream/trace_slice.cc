@@ -19,9 +19,11 @@ namespace nnx_wrappers::upstream {
 // Values are numbered: first the inputs, then the outputs of the steps.
 class TraceSlice::Function {
  public:
-  Function(const TraceSlice& slice, const nb::tuple& inputs)
-      : slice_(slice), constants_(py::get(slice.frame_, private_names().constvar_to_val)) {
-    for (const nb::object& input : py::elements(inputs)) number(slice.variable_of(input));
+  Function(const TraceSlice& slice, const nb::tuple& inputs) : slice_(slice) {
+    for (const nb::object& input : py::elements(inputs)) {
+      const bool is_constant = slice.constant_in_trace(input).is_valid();
+      number(is_constant ? nb::object() : slice.variable_of(input));
+    }
   }
 
   // False if it cannot be a function.
@@ -30,7 +32,8 @@ class TraceSlice::Function {
     const std::vector<nb::object> equations = slice_.equations();
     for (const nb::object& output : outputs) {
       const nb::object variable = slice_.variable_of(output);
-      if (!variable.is_valid() && is_tracer(output) && !is_constant_of_trace(output)) return false;
+      const bool is_outer = !variable.is_valid() && is_tracer(output);
+      if (is_outer && !slice_.constant_in_trace(output).is_valid()) return false;
       need(variable);
     }
     std::vector<bool> is_needed(equations.size());
@@ -84,8 +87,11 @@ class TraceSlice::Function {
     std::vector<Operand> inputs;
   };
 
+  // A value without a variable has a number that nothing refers to.
   void number(const nb::object& variable) {
-    numbers_.emplace(variable.ptr(), next_++);
+    const size_t next = next_++;
+    if (!variable.is_valid()) return;
+    numbers_.emplace(variable.ptr(), next);
     kept_.push_back(variable);
   }
 
@@ -93,23 +99,13 @@ class TraceSlice::Function {
     if (variable.is_valid() && needed_.insert(variable.ptr()).second) kept_.push_back(variable);
   }
 
-  // True for a tracer of a value that the jaxpr holds itself.
-  bool is_constant_of_trace(nb::handle tracer) const {
-    const PrivateNames& n = private_names();
-    return py::get(tracer, n.trace).is(slice_.trace_) && is_literal(py::get(tracer, n.val));
-  }
-
   Operand operand(const nb::object& value) const {
     if (!is_tracer(value)) return {true, value, 0};
-    const PrivateNames& n = private_names();
-    if (is_constant_of_trace(value)) return {true, py::get(py::get(value, n.val), n.val), 0};
     const nb::object variable = slice_.variable_of(value);
-    if (!variable.is_valid()) return {};
-    const auto known = numbers_.find(variable.ptr());
+    const auto known = variable.is_valid() ? numbers_.find(variable.ptr()) : numbers_.end();
     if (known != numbers_.end()) return {true, {}, known->second};
-    nb::object constant = py::dict_get(constants_, variable);
-    const bool is_outer = !constant.is_valid() || is_tracer(constant);
-    return is_outer ? Operand() : Operand{true, std::move(constant), 0};
+    nb::object constant = slice_.constant_in_trace(value);
+    return constant.is_valid() ? Operand{true, std::move(constant), 0} : Operand();
   }
 
   bool add_step(const nb::object& equation) {
@@ -126,7 +122,6 @@ class TraceSlice::Function {
   }
 
   const TraceSlice& slice_;
-  nb::object constants_;  // of the trace, by variables
   std::unordered_map<PyObject*, size_t> numbers_;
   std::unordered_set<PyObject*> needed_;
   std::vector<nb::object> kept_;  // owns the keys of both
@@ -174,14 +169,33 @@ bool TraceSlice::is_of(nb::handle trace) const { return trace_.is(trace); }
 
 bool TraceSlice::accepts(const nb::tuple& inputs) const {
   if (!frame_.is_valid()) return false;
-  const nb::object constants = py::get(frame_, private_names().constvar_to_val);
   std::unordered_set<PyObject*> seen;
   for (const nb::object& input : py::elements(inputs)) {
+    if (constant_in_trace(input).is_valid()) continue;
     const nb::object variable = variable_of(input);
-    if (!variable.is_valid() || py::dict_get(constants, variable).is_valid()) return false;
+    if (!variable.is_valid() || constants().contains(variable)) return false;
     if (!seen.insert(variable.ptr()).second) return false;
   }
   return true;
+}
+
+nb::dict TraceSlice::constants() const {
+  return nb::cast<nb::dict>(nb::object(py::get(frame_, private_names().constvar_to_val)));
+}
+
+// A literal, or the value of a constant variable, which is no value of an outer trace.
+nb::object TraceSlice::constant_in_trace(nb::handle value) const {
+  const PrivateNames& n = private_names();
+  if (!is_tracer(value) || !py::get(value, n.trace).is(trace_)) return {};
+  const nb::object held = py::get(value, n.val);
+  if (is_literal(held)) return py::get(held, n.val);
+  nb::object constant = py::dict_get(constants(), held);
+  return constant.is_valid() && !is_tracer(constant) ? constant : nb::object();
+}
+
+nb::object TraceSlice::constant_of(nb::handle tracer) {
+  const TraceSlice here;
+  return here.frame_.is_valid() ? here.constant_in_trace(tracer) : nb::object();
 }
 
 nb::object TraceSlice::as_function(const nb::tuple& inputs,

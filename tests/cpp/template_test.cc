@@ -160,7 +160,10 @@ TEST(GraphTemplateRules, WhatCannotBeKeptIsRefusedWithItsPath) {
 
 TEST(GraphStaticValue, IsKeptByWhatItIsMadeOf) {
   const nb::object opaque = eval("object()");
-  const auto policy = [&](const char* source) { return graph::policy_of(eval(source), {opaque}); };
+  py::IdentitySet given;
+  given.insert(opaque);
+  const graph::Shared shared(given);
+  const auto policy = [&](const char* source) { return graph::policy_of(eval(source), shared); };
   for (const char* source : {"1", "'text'", "(1, ('a', None))", "nnx.relu", "len", "nnx.Linear",
                              "functools.partial(nnx.gelu, approximate=True)", "jnp.float32",
                              "FrozenDict({'a': 1})", "jax.sharding.PartitionSpec('x')"}) {
@@ -173,7 +176,7 @@ TEST(GraphStaticValue, IsKeptByWhatItIsMadeOf) {
                              "(lambda x: lambda: x)([])", "type('L', (list,), {})()"}) {
     EXPECT_EQ(policy(source), StaticPolicy::kRefuse) << source;
   }
-  EXPECT_EQ(graph::policy_of(opaque, {opaque}), StaticPolicy::kShare);
+  EXPECT_EQ(graph::policy_of(opaque, shared), StaticPolicy::kShare);
 }
 
 // --- keys of static values

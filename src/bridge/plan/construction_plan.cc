@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <memory>
 #include <utility>
 
 #include "bridge/convert/given_variables.h"
@@ -13,7 +12,6 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/recursion.h"
-#include "upstream/context_queries.h"
 #include "upstream/equations.h"
 #include "upstream/facade.h"
 #include "upstream/linen.h"
@@ -94,11 +92,9 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   graph::Dependencies dependencies;
   graph::GuardRecorder recorder;
   add_roots(call, recorder);
-  const SingleTrace single_trace;
-  const auto trace = [&,
-                      is_pending = single_trace.is_pending](const nb::args& inputs) -> nb::object {
-    SingleTrace::begin(*is_pending);
-    const nb::object rngs = rngs_from(call, inputs);
+  const nb::tuple inputs = abstract_inputs(call);
+  const auto construct_traced = [&](const nb::args& traced) -> nb::object {
+    const nb::object rngs = rngs_from(call, traced);
     recorder.start();
     const nb::object module = [&] {
       const auto watch = RepeatedCalls::watch(call, recorder);
@@ -112,24 +108,13 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
       return nb::tuple();
     }
   };
-  const upstream::ContextQueries queries;
-  try {
-    // Qwix asks for the current Linen module to decide what it does to an operation of the
-    // constructor. It would find an enclosing one here, so it finds an object with which it fails.
-    const nb::object stand_in =
-        call.interceptors.is_valid() ? nb::object(nb::bool_(true)) : upstream::stand_in_module();
-    const upstream::NoLinenModule outside(stand_in);
-    plan->program_ = upstream::trace_program(nb::cpp_function(trace), abstract_inputs(call));
-    if (upstream::has_run_modules(stand_in)) upstream::ContextQueries::note();
-  } catch (nb::python_error& error) {
-    if (!error.matches(PyExc_Exception)) throw;
-    reason = "a constructor that cannot be traced (" + py::type_name(error.type()) + ")";
-  }
-  if (reason.empty()) reason = upstream::reason_not_reusable(plan->program_);
-  const bool asked = queries.asked() || dependencies.observed_context;
-  if (reason.empty() && asked) reason = "a constructor that asks about Linen's context";
+  const SingleTrace trace = trace_once(call, construct_traced, inputs);
+  if (reason.empty()) reason = trace.reason;
+  if (reason.empty() && dependencies.observed_context)
+    reason = "a constructor that asks about Linen's context";
   if (!reason.empty()) return {nullptr, {nullptr, reason, false}};
-  plan->keys_ = nb::len(abstract_inputs(call)) - call.streams.size();
+  plan->program_ = trace.program;
+  plan->keys_ = nb::len(inputs) - call.streams.size();
   plan->complete();
   return {std::move(plan), std::move(dependencies)};
 }

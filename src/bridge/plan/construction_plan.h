@@ -31,6 +31,17 @@ class ConstructionPlan {
   // Traces the constructor. A BaseException that is no Exception passes through.
   static Built build(const ConstructorCall& call);
 
+  // What the augment function of a call does to the modules of a plan that was made without it.
+  struct Augmented {
+    // The guards compare what the function depends on. If there are none, it changes the modules,
+    // or that cannot be told.
+    graph::Dependencies dependencies;
+    bool reads_name;  // it may change modules of other names
+  };
+
+  // Runs the augment function of `call` on a module of this plan, in a trace.
+  Augmented augment(const ConstructorCall& call) const;
+
   struct Made {
     nanobind::object module;           // invalid if the plan cannot make one
     std::vector<graph::Path> missing;  // parameters that were not given

@@ -78,11 +78,15 @@ nb::object make_rngs(const ConstructorCall& call, const nb::dict& streams) {
   return py::call(rngs_class, nb::tuple(), streams);
 }
 
+nb::object augmented(const ConstructorCall& call, const nb::object& module) {
+  return call.augment_fn(module, call.name);
+}
+
 nb::object construct(const ConstructorCall& call, const nb::object& rngs) {
   nb::dict kwargs = py::to_dict(call.kwargs);
   if (rngs.is_valid()) kwargs[upstream::names().rngs] = rngs;
   nb::object module = py::call(call.nnx_class, call.args, kwargs);
-  if (!call.augment_fn.is_none()) module = call.augment_fn(module, call.name);
+  if (!call.augment_fn.is_none()) module = augmented(call, module);
   const upstream::NodeKind kind = upstream::kind_of(module);
   if (kind == upstream::NodeKind::kLeaf || kind == upstream::NodeKind::kVariable ||
       kind == upstream::NodeKind::kArrayRef || module.is_none()) {
@@ -139,7 +143,7 @@ bool append_settings(nb::list& key) {
   return true;
 }
 
-CallKey key_of(const ConstructorCall& call) {
+CallKey key_of(const ConstructorCall& call, WithName with_name) {
   nb::list key;
   std::string reason;
   const auto add = [&](nb::handle value, const char* what) {
@@ -157,8 +161,7 @@ CallKey key_of(const ConstructorCall& call) {
     return {{}, reason};
   }
   if (!append_settings(key)) return {{}, "logical axis rules that cannot be compared"};
-  // Only the augment function is given the name of the module.
-  if (!call.augment_fn.is_none()) key.append(call.name);
+  if (with_name == WithName::kIfAugmented && !call.augment_fn.is_none()) key.append(call.name);
   key.append(nb::bool_(call.takes_rngs));
   key.append(nb::bool_(call.falls_back));
   for (const Stream& stream : call.streams) {

@@ -41,6 +41,9 @@ nanobind::object make_rngs(const ConstructorCall& call, const nanobind::dict& st
 // takes none.
 nanobind::object construct(const ConstructorCall& call, const nanobind::object& rngs);
 
+// What the augment function of `call` returns for this module. `call` has one.
+nanobind::object augmented(const ConstructorCall& call, const nanobind::object& module);
+
 // Adds to a key what Flax and JAX have set that a constructor may depend on, but for the trace
 // context. Returns false if that has no key.
 bool append_settings(nanobind::list& key);
@@ -52,7 +55,11 @@ struct CallKey {
   nanobind::object key;  // invalid if the call has none
   std::string reason;    // why it has none
 };
-CallKey key_of(const ConstructorCall& call);
+enum class WithName {
+  kIfAugmented,  // only an augment function is given the name of the module
+  kNever         // the key of all calls that differ only in the name
+};
+CallKey key_of(const ConstructorCall& call, WithName with_name = WithName::kIfAugmented);
 
 // Adds to a recording the objects that the key has by identity: guards compare their contents.
 void add_roots(const ConstructorCall& call, graph::GuardRecorder& recorder);

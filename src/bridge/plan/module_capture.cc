@@ -25,6 +25,16 @@ namespace {
 // parts, the parts are given.
 class GivenObjects {
  public:
+  explicit GivenObjects(const std::vector<nb::object>& arguments) {
+    for (const nb::object& argument : arguments) add(argument);
+  }
+
+  // Not its parts.
+  void add_itself(nb::handle object) { objects_.insert(object); }
+
+  const py::IdentitySet& objects() const { return objects_; }
+
+ private:
   void add(nb::handle object) {
     const py::RecursionGuard guard(" while reading the arguments of an NNX class");
     if (!seen_.insert(object)) return;  // a mapping may hold itself
@@ -44,25 +54,22 @@ class GivenObjects {
         if (contents.is_valid()) add(contents);
       }
     } else {
-      objects_.push_back(nb::borrow(object));
+      objects_.insert(object);
       const nb::object attributes = py::get_optional(object, nb::str("__dict__"));
       if (!py::is_class(object) && attributes.is_valid() && PyDict_CheckExact(attributes.ptr())) {
-        for (auto& item : py::dict_items(attributes)) objects_.push_back(item.second);
+        for (const auto& item : py::dict_items(attributes)) objects_.insert(item.second);
       }
     }
   }
 
-  const std::vector<nb::object>& objects() const { return objects_; }
-
- private:
-  std::vector<nb::object> objects_;
+  py::IdentitySet objects_;
   py::IdentitySet seen_;
 };
 
 // How a template keeps what no type tells to be immutable.
 class Keeping {
  public:
-  Keeping(const graph::GuardRecorder& recorder, const std::vector<nb::object>& given)
+  Keeping(const graph::GuardRecorder& recorder, const graph::Shared& given)
       : recorder_(recorder), given_(given) {}
 
   graph::Kept operator()(nb::handle owner, nb::handle name, nb::handle value) const {
@@ -103,7 +110,7 @@ class Keeping {
   }
 
   const graph::GuardRecorder& recorder_;
-  const std::vector<nb::object>& given_;
+  const graph::Shared& given_;
 };
 
 // A Captured whose destructor empties the captured modules: they are in reference cycles, which
@@ -125,27 +132,19 @@ namespace {
 
 using Objects = std::vector<nb::object>;
 
-graph::Template captured_template(nb::handle module, const Objects& arguments,
-                                  const graph::GuardRecorder& recorder, const Objects& foreign,
-                                  graph::Captured& captured) {
-  GivenObjects given;
-  for (const nb::object& argument : arguments) given.add(argument);
-  const Keeping how_kept(recorder, given.objects());
-  graph::Template made = graph::Template::capture(module, given.objects(), how_kept, captured);
-  for (const nb::object& node : captured.nodes) {
-    const bool is_foreign =
-        std::ranges::any_of(foreign, [&](const nb::object& object) { return object.is(node); });
-    if (is_foreign) throw graph::Refusal("a module that keeps a node of its arguments");
-  }
-  return made;
+graph::Template captured_template(nb::handle module, const GivenObjects& given,
+                                  const graph::GuardRecorder& recorder, graph::Captured& captured,
+                                  const Objects& given_nodes = {}) {
+  const graph::Shared shared(given.objects());
+  return graph::Template::capture(module, shared, Keeping(recorder, shared), captured, given_nodes);
 }
 
 }  // namespace
 
 nb::tuple ModuleCapture::copy(nb::handle module, const Objects& arguments,
-                              const graph::GuardRecorder& recorder, const Objects& foreign) {
+                              const graph::GuardRecorder& recorder, const Objects& given) {
   graph::Captured captured;
-  template_ = captured_template(module, arguments, recorder, foreign, captured);
+  template_ = captured_template(module, GivenObjects(arguments), recorder, captured, given);
   if (std::ranges::any_of(captured.nodes, py::is_observed))
     throw graph::Refusal("a node with a weak reference or a finalizer");
   template_.detach();
@@ -163,9 +162,19 @@ bool ModuleCapture::can_copy(nb::handle module, const Objects& arguments,
 }
 
 nb::tuple ModuleCapture::take_apart(nb::handle module, const Objects& arguments,
-                                    const graph::GuardRecorder& recorder, const Objects& foreign) {
+                                    const graph::GuardRecorder& recorder) {
   DissolvedCapture captured;
-  template_ = captured_template(module, arguments, recorder, foreign, captured);
+  template_ = captured_template(module, GivenObjects(arguments), recorder, captured);
+  return outputs_of(captured.values);
+}
+
+nb::tuple ModuleCapture::take_apart_again(nb::handle module, const Objects& arguments,
+                                          const graph::GuardRecorder& recorder,
+                                          const ModuleCapture& first) {
+  GivenObjects given(arguments);
+  for (const nb::object& object : first.template_.shared()) given.add_itself(object);
+  DissolvedCapture captured;
+  template_ = captured_template(module, given, recorder, captured);
   return outputs_of(captured.values);
 }
 
@@ -191,6 +200,29 @@ nb::tuple ModuleCapture::outputs_of(const Objects& values) {
 nb::object ModuleCapture::constant(size_t slot) const {
   const graph::Slot& of = slots()[slot];
   return of.is_shared ? of.constant : upstream::copied_value(of.constant);
+}
+
+nb::object ModuleCapture::instantiate_from(const Objects& outputs, size_t& next,
+                                           const Objects& given) const {
+  Objects values;
+  values.reserve(slots().size());
+  for (size_t i = 0; i < slots().size(); ++i)
+    values.push_back(is_computed(i) ? value_from(outputs, next, i) : constant(i));
+  return template_.instantiate(values, given);
+}
+
+bool ModuleCapture::is_same_as(const ModuleCapture& other) const {
+  const auto is_same_tree = [](const Tree& one, const Tree& another) {
+    const bool is_computed = one.structure.is_valid();
+    if (is_computed != another.structure.is_valid()) return false;
+    // Of a tree that is computed in part, the other part is not compared.
+    const auto is_no_constant = [](const nb::object& leaf) { return !leaf.is_valid(); };
+    return !is_computed || (py::equal(one.structure, another.structure) &&
+                            std::ranges::all_of(one.leaves, is_no_constant) &&
+                            std::ranges::all_of(another.leaves, is_no_constant));
+  };
+  return template_.is_same_as(other.template_) &&
+         std::ranges::equal(trees_, other.trees_, is_same_tree);
 }
 
 nb::object ModuleCapture::structure(size_t slot) const {

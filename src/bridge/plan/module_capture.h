@@ -17,19 +17,24 @@ class ModuleCapture {
   // program. The module is not to be used any more. `arguments` are what the constructor was given.
   // All modules that are made later share them if the constructor keeps them; the attributes of an
   // argument count as given too, as in `self.mesh = config.mesh`. So they do with objects that a
-  // guard of `recorder` compares. Throws graph::Refusal if the module cannot be kept, or holds one
-  // of the nodes `foreign`.
+  // guard of `recorder` compares. Throws graph::Refusal if the module cannot be kept.
   nanobind::tuple take_apart(nanobind::handle module,
                              const std::vector<nanobind::object>& arguments,
-                             const graph::GuardRecorder& recorder,
-                             const std::vector<nanobind::object>& foreign = {});
+                             const graph::GuardRecorder& recorder);
 
-  // The same for a module that stays as it is: it belongs to the program that is being traced.
-  // Throws graph::Refusal, too, if somebody could tell it from one that is made later: something
-  // holds a weak reference to a node of it, or a node has a finalizer.
+  // The same for a module that `first` has made: what all modules of `first` share is shared.
+  nanobind::tuple take_apart_again(nanobind::handle module,
+                                   const std::vector<nanobind::object>& arguments,
+                                   const graph::GuardRecorder& recorder,
+                                   const ModuleCapture& first);
+
+  // The same as `take_apart` for a module that stays as it is: it belongs to the program that is
+  // being traced. The nodes `given` are no part of it: each module that is made later has others in
+  // their place. Throws graph::Refusal, too, if somebody could tell it from one that is made later:
+  // something holds a weak reference to a node of it, or a node has a finalizer.
   nanobind::tuple copy(nanobind::handle module, const std::vector<nanobind::object>& arguments,
                        const graph::GuardRecorder& recorder,
-                       const std::vector<nanobind::object>& foreign = {});
+                       const std::vector<nanobind::object>& given = {});
 
   // True if `copy` would not throw.
   static bool can_copy(nanobind::handle module, const std::vector<nanobind::object>& arguments,
@@ -54,6 +59,14 @@ class ModuleCapture {
   // The value of a slot from a list of outputs, from `next` on, which it advances.
   nanobind::object value_from(const std::vector<nanobind::object>& outputs, size_t& next,
                               size_t slot) const;
+
+  // True if code cannot tell a module that this makes from one that `other` makes.
+  bool is_same_as(const ModuleCapture& other) const;
+
+  // A module of the current trace with these outputs of the program, and the constants. `given` are
+  // the nodes in the place of those that `copy` was given.
+  nanobind::object instantiate_from(const std::vector<nanobind::object>& outputs, size_t& next,
+                                    const std::vector<nanobind::object>& given = {}) const;
 
   // A module of the current trace with one value for each slot.
   nanobind::object instantiate(const std::vector<nanobind::object>& values) const {

@@ -44,13 +44,16 @@ PlanCache::PlanCache() {
 }
 
 PlanCache::Found PlanCache::find(nb::handle key) {
+  Found found = find_shared(key);
+  ++(found.plan != nullptr ? hits_ : misses_);
+  return found;
+}
+
+PlanCache::Found PlanCache::find_shared(nb::handle key) {
   const nb::dict ids = ids_;  // owned, since a look-up may clear the cache
   const nb::object id = py::dict_get(ids, key);
   const auto known = id.is_valid() ? entries_.find(nb::cast<size_t>(id)) : entries_.end();
-  if (known == entries_.end()) {
-    ++misses_;
-    return {};
-  }
+  if (known == entries_.end()) return {};
   Entry& entry = known->second;
   Found found;
   for (size_t i = 0; i < entry.plans.size(); ++i) {
@@ -61,10 +64,10 @@ PlanCache::Found PlanCache::find(nb::handle key) {
     std::rotate(entry.plans.begin(), entry.plans.begin() + static_cast<std::ptrdiff_t>(i),
                 entry.plans.begin() + static_cast<std::ptrdiff_t>(i) + 1);
     found.plan = entry.plans.front().plan;
+    found.guards = entry.plans.front().guards;
     break;
   }
   if (found.plan == nullptr) found.reason = entry.reason;
-  ++(found.plan != nullptr ? hits_ : misses_);
   if (found.plan != nullptr) ++entry.hits;
   return found;
 }
@@ -135,6 +138,18 @@ void PlanCache::note_init(nb::handle key, std::shared_ptr<const graph::GuardSet>
   inits_[id] = std::move(guards);
 }
 
+void PlanCache::note_unshared(nb::handle key) {
+  const nb::dict dying =
+      nb::len(unshared_) < kMaxEntries ? nb::dict() : std::exchange(unshared_, nb::dict());
+  const nb::dict keys = unshared_;
+  keys[key] = true;
+}
+
+bool PlanCache::is_unshared(nb::handle key) const {
+  const nb::dict keys = unshared_;
+  return py::dict_get(keys, key).is_valid();
+}
+
 std::map<std::string, size_t> PlanCache::not_planned() const {
   std::map<std::string, size_t> counts = unkeyable_;
   for (const auto& [id, entry] : entries_) {
@@ -152,6 +167,7 @@ size_t PlanCache::size() const {
 void PlanCache::clear() {
   const nb::dict dying_keys = std::exchange(ids_, nb::dict());
   const nb::dict dying_init_ids = std::exchange(init_ids_, nb::dict());
+  const nb::dict dying_unshared = std::exchange(unshared_, nb::dict());
   const auto dying_inits = std::exchange(inits_, {});
   const auto dying = std::exchange(entries_, {});
   unkeyable_.clear();

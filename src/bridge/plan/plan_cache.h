@@ -33,6 +33,7 @@ class PlanCache {
   // The result of a look-up.
   struct Found {
     std::shared_ptr<const ConstructionPlan> plan;  // a plan whose guards hold, or null
+    std::shared_ptr<const graph::GuardSet> guards;
     std::string reason;   // why the call is not planned; empty if a plan should be made
     std::string changed;  // the first change since a plan of this call was made
   };
@@ -40,6 +41,17 @@ class PlanCache {
   // Looks a plan up and compares its guards. Runs user code (`__hash__`, `__eq__` of a metaclass),
   // which may clear the cache meanwhile.
   Found find(nanobind::handle key);
+
+  // The same, but counts no hit and no miss: for a plan that another key shares.
+  Found find_shared(nanobind::handle key);
+
+  // Counts the last miss as a hit: a plan was found under another key.
+  void count_as_hit() { --misses_, ++hits_; }
+
+  // Calls with this key, which has no name of a module, share no plan: their augment function
+  // changes modules.
+  void note_unshared(nanobind::handle key);
+  bool is_unshared(nanobind::handle key) const;
 
   // A plan for one state of what the constructor depends on.
   struct NewPlan {
@@ -110,6 +122,7 @@ class PlanCache {
   size_t next_id_ = 0;       // no id is used twice
   nanobind::dict init_ids_;  // the ids of recorded `init`s by key
   std::unordered_map<size_t, std::shared_ptr<const graph::GuardSet>> inits_;  // kMaxEntries at most
+  nanobind::dict unshared_;  // by key; kMaxEntries at most
   std::map<std::string, size_t> unkeyable_;
   std::map<std::string, size_t> rebuilt_;
   size_t hits_ = 0;

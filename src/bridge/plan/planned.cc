@@ -46,6 +46,52 @@ Planned new_plan(const ConstructorCall& call, nb::handle key, const std::string&
   return {plan, !reason.empty()};
 }
 
+Planned shared_hit(std::shared_ptr<const ConstructionPlan> plan, UsageOfCall& usage) {
+  PlanCache::get().count_as_hit();
+  usage.plan_hit();
+  return {std::move(plan), false};
+}
+
+// The plan of the constructor alone, for a call whose augment function does nothing to the module.
+// Nothing if the augment function is part of the plan. `key` and `changed` are of the call.
+std::optional<Planned> shared_plan(const ConstructorCall& call, nb::handle key,
+                                   const std::string& changed, UsageOfCall& usage) {
+  if (call.augment_fn.is_none() || call.interceptors.is_valid()) return std::nullopt;
+  PlanCache& plans = PlanCache::get();
+  ConstructorCall plain = call;
+  plain.augment_fn = nb::none();
+  const nb::object all_names = key_of(call, WithName::kNever).key;
+  const nb::object plain_key = key_of(plain).key;
+  if (!all_names.is_valid() || !plain_key.is_valid() || plans.is_unshared(all_names))
+    return std::nullopt;
+  const PlanCache::Found of_all = plans.find_shared(all_names);
+  if (of_all.plan != nullptr) return shared_hit(of_all.plan, usage);
+
+  PlanCache::Found found = plans.find_shared(plain_key);
+  const bool is_new = found.plan == nullptr;
+  if (!found.reason.empty()) {
+    usage.not_planned(found.reason);
+    return Planned{};
+  }
+  if (is_new) {
+    new_plan(plain, plain_key, found.changed, usage);
+    found = plans.find_shared(plain_key);
+    if (found.plan == nullptr) return Planned{};
+  }
+  const auto [dependencies, reads_name] = found.plan->augment(call);
+  const nb::object key_after = key_of(call).key;
+  if (dependencies.guards == nullptr || !key_after.is_valid() || !key_after.equal(key)) {
+    if (!dependencies.may_be_retried) plans.note_unshared(all_names);
+    return std::nullopt;
+  }
+  const auto guards = std::make_shared<graph::GuardSet>();
+  guards->add(found.guards);
+  guards->add(dependencies.guards);
+  plans.add(reads_name ? key : nb::handle(all_names),
+            {found.plan, guards, reads_name ? changed : of_all.changed}, call.interceptors);
+  return is_new ? Planned{found.plan, false} : shared_hit(found.plan, usage);
+}
+
 bool may_plan() {
   return upstream::has(upstream::Feature::kPlans) && PlanCache::get().is_enabled();
 }
@@ -69,6 +115,7 @@ Planned plan_for(const ConstructorCall& call, UsageOfCall& usage) {
     if (call_key.key.is_valid()) {
       const PlanCache::Found found = plans.find(call_key.key);
       if (found.plan == nullptr && found.reason.empty()) {
+        if (auto shared = shared_plan(call, call_key.key, found.changed, usage)) return *shared;
         return new_plan(call, call_key.key, found.changed, usage);
       }
       found.plan != nullptr ? usage.plan_hit() : usage.not_planned(found.reason);
@@ -85,24 +132,27 @@ Planned plan_for(const ConstructorCall& call, UsageOfCall& usage) {
 }
 
 InitCall::InitCall(const ConstructorCall& call, UsageOfCall& usage) {
-  // An augment function is given the name of the layer, which its equals do not share.
-  const bool may_have_equals = call.augment_fn.is_none();
-  const bool may_stage = may_plan() && may_have_equals && !py::CallRecorder::is_recording() &&
+  const bool may_stage = may_plan() && !py::CallRecorder::is_recording() &&
                          !call.interceptors.is_valid() && upstream::is_staging();
   if (!may_stage) return;
   PlanCache& plans = PlanCache::get();
   try {
-    const CallKey call_key = key_of(call);
-    if (!call_key.key.is_valid()) return;
-    const std::optional<bool> may_be_planned = plans.may_plan_init(call_key.key);
-    if (!may_be_planned) recorded_key_ = call_key.key;
+    const CallKey all_names = key_of(call, WithName::kNever);
+    if (!all_names.key.is_valid()) return;
+    const std::optional<bool> may_be_planned = plans.may_plan_init(all_names.key);
+    if (!may_be_planned) recorded_key_ = all_names.key;
     if (!may_be_planned.value_or(false)) return;
-    PlanCache::Found found = plans.find(call_key.key);
+    const bool is_augmented = !call.augment_fn.is_none();
+    // A plan with an augment function in it is of one name, so it has no equal.
+    if (is_augmented && plans.is_unshared(all_names.key)) return;
+    const nb::object key = key_of(call).key;
+    PlanCache::Found found = plans.find(key);
     if (found.plan != nullptr) {
       usage.plan_hit();
       plan_ = std::move(found.plan);
     } else if (found.reason.empty()) {
-      plan_ = new_plan(call, call_key.key, found.changed, usage).plan;
+      plan_ = is_augmented ? shared_plan(call, key, found.changed, usage).value_or(Planned{}).plan
+                           : new_plan(call, key, found.changed, usage).plan;
     }
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_Exception)) throw;

@@ -13,6 +13,7 @@
 #include "upstream/feature_set.h"
 #include "upstream/interned.h"
 #include "upstream/leaked.h"
+#include "upstream/linen.h"
 #include "upstream/origin.h"
 #include "upstream/program.h"
 #include "upstream/trace_slice.h"
@@ -50,7 +51,7 @@ struct RepeatedCalls::Call {
   std::optional<RngsState> rngs;
   nb::object key;
 
-  // The arguments but for the streams, which the module may not keep.
+  // The arguments but for the streams.
   std::vector<nb::object> kept_arguments() const {
     std::vector<nb::object> kept;
     const auto add = [&](const nb::object& value) {
@@ -60,6 +61,12 @@ struct RepeatedCalls::Call {
     for (const auto& item : py::dict_items(kwargs)) add(item.second);
     return kept;
   }
+
+  // What the code may see of the values of the streams.
+  nb::tuple constants() const { return rngs ? rngs->constants() : nb::tuple(); }
+
+  // The nodes of the streams, which the module may keep.
+  std::vector<nb::object> nodes() const { return rngs ? rngs->nodes() : std::vector<nb::object>(); }
 
   // The values that the streams have now.
   nb::tuple values() const { return rngs ? rngs->values() : nb::tuple(); }
@@ -90,14 +97,8 @@ struct RepeatedCalls::Traced {
   nb::object made_for(const Call& call) const {
     const nb::tuple inputs = call.values();
     const std::vector<nb::object> made = upstream::evaluate(function, inputs);
-    std::vector<nb::object> values;
-    values.reserve(captured.slots().size());
     size_t next = 0;
-    for (size_t i = 0; i < captured.slots().size(); ++i) {
-      values.push_back(captured.is_computed(i) ? captured.value_from(made, next, i)
-                                               : captured.constant(i));
-    }
-    nb::object module = captured.instantiate(values);
+    nb::object module = captured.instantiate_from(made, next, call.nodes());
     std::vector<nb::object> after = py::elements(inputs);
     for (size_t i = 0; i < after.size(); ++i) {
       if (changes_stream[i]) after[i] = made.at(next++);
@@ -107,7 +108,7 @@ struct RepeatedCalls::Traced {
   }
 };
 
-RepeatedCalls::RepeatedCalls(nb::handle outermost, const graph::GuardRecorder& recorder)
+RepeatedCalls::RepeatedCalls(nb::handle outermost, graph::GuardRecorder& recorder)
     : outermost_(outermost),
       trace_(upstream::staging_trace()),
       recorder_(recorder),
@@ -118,7 +119,7 @@ RepeatedCalls::RepeatedCalls(nb::handle outermost, const graph::GuardRecorder& r
 RepeatedCalls::~RepeatedCalls() = default;
 
 std::unique_ptr<RepeatedCalls> RepeatedCalls::watch(const ConstructorCall& call,
-                                                    const graph::GuardRecorder& recorder) {
+                                                    graph::GuardRecorder& recorder) {
   if (call.interceptors.is_valid() || !upstream::has(upstream::Feature::kRepeatedCalls))
     return nullptr;
   return std::make_unique<RepeatedCalls>(call.nnx_class, recorder);
@@ -189,6 +190,7 @@ std::optional<RepeatedCalls::Call> RepeatedCalls::read(nb::handle type, const nb
   }
   if (!append_settings(key)) return std::nullopt;
   key.append(graph::trace_context_key());
+  key.append(nb::bool_(upstream::NoLinenModule::is_innermost()));
   call.key = nb::tuple(key);
   return call;
 }
@@ -202,15 +204,18 @@ nb::object RepeatedCalls::answer(nb::handle type, const nb::tuple& args, const n
   const bool is_outermost = depth_ == 0 && type.is(outermost_);
   const std::optional<Call> call =
       may_repeat && !is_outermost ? read(type, args, kwargs) : std::nullopt;
+  recorder_.inspect_cached_results();
   if (!call || !recorder_.is_unchanged_so_far()) return construct();
-  const nb::object found = py::dict_get(positions_, call->key);
+  const nb::tuple key = nb::make_tuple(call->key, call->constants());
+  const nb::object found = py::dict_get(positions_, key);
   const size_t position = found.is_valid() ? nb::cast<size_t>(found) : known_.size();
   if (!found.is_valid()) {
     known_.emplace_back();
-    positions_[call->key] = position;
+    positions_[key] = position;
   }
   upstream::TraceSlice slice;
   const nb::tuple before = call->values();
+  const size_t linen_modules = recorder_.linen_modules_made();
   if (known_[position].is_refused || !slice.accepts(before)) return construct();
   if (const std::shared_ptr<Traced> known = known_[position].traced) {
     if (known->prepare()) return known->made_for(*call);
@@ -219,7 +224,8 @@ nb::object RepeatedCalls::answer(nb::handle type, const nb::tuple& args, const n
   }
   nb::object module = construct();
   slice.end();
-  known_[position].traced = traced(*call, module, slice, before);
+  if (recorder_.linen_modules_made() == linen_modules)
+    known_[position].traced = traced(*call, module, slice, before);
   known_[position].is_refused = known_[position].traced == nullptr;
   return module;
 }
@@ -229,6 +235,7 @@ nb::object RepeatedCalls::answer(nb::handle type, const nb::tuple& args, const n
 std::shared_ptr<RepeatedCalls::Traced> RepeatedCalls::traced(const Call& call, nb::handle module,
                                                              const upstream::TraceSlice& slice,
                                                              const nb::tuple& before) const {
+  recorder_.inspect_cached_results();
   if (!recorder_.is_unchanged_so_far()) return nullptr;
   const std::optional<Call> after = read(call.type, call.args, call.kwargs);
   if (!after || !py::equal(after->key, call.key)) return nullptr;
@@ -237,10 +244,8 @@ std::shared_ptr<RepeatedCalls::Traced> RepeatedCalls::traced(const Call& call, n
   made->equations = Traced::Equations{slice, before, {}};
   std::vector<nb::object>& outputs = made->equations->outputs;
   try {
-    const std::vector<nb::object> foreign =
-        call.rngs ? call.rngs->nodes() : std::vector<nb::object>();
     const nb::tuple computed =
-        made->captured.copy(module, call.kept_arguments(), recorder_, foreign);
+        made->captured.copy(module, call.kept_arguments(), recorder_, call.nodes());
     outputs = py::elements(computed);
     size_t next = 0;
     for (const nb::object& value : py::elements(call.values())) {

@@ -24,7 +24,7 @@ class RepeatedCalls {
   // Watches the constructors that this thread runs while `recorder` records. A call counts as equal
   // to an earlier one only while all that the code has read so far is unchanged.
   // `outermost` is the class that is constructed, which is called once.
-  RepeatedCalls(nanobind::handle outermost, const graph::GuardRecorder& recorder);
+  RepeatedCalls(nanobind::handle outermost, graph::GuardRecorder& recorder);
   ~RepeatedCalls();
   RepeatedCalls(const RepeatedCalls&) = delete;
   RepeatedCalls& operator=(const RepeatedCalls&) = delete;
@@ -32,7 +32,7 @@ class RepeatedCalls {
   // The same, or null where all calls have to run: Qwix finds its modules by them, or the feature
   // is off.
   static std::unique_ptr<RepeatedCalls> watch(const ConstructorCall& call,
-                                              const graph::GuardRecorder& recorder);
+                                              graph::GuardRecorder& recorder);
 
  private:
   // What a call is given: everything but the one nnx.Rngs, which may be in several places.
@@ -55,7 +55,7 @@ class RepeatedCalls {
 
   nanobind::handle outermost_;
   nanobind::object trace_;  // in which the recorded constructor runs
-  const graph::GuardRecorder& recorder_;
+  graph::GuardRecorder& recorder_;
   nanobind::dict positions_;  // of calls in `known_`, by their keys
   std::vector<Known> known_;
   size_t depth_ = 0;  // how many are running

@@ -13,6 +13,7 @@
 #include "upstream/leaked.h"
 #include "upstream/names.h"
 #include "upstream/pytree_state.h"
+#include "upstream/trace_slice.h"
 #include "upstream/variable.h"
 
 namespace nnx_wrappers::bridge {
@@ -101,6 +102,14 @@ bool RngsState::add_variable(nb::handle variable, nb::list& key) {
   }
   key.append(py::id(variable.type()));
   key.append(f.type_of(value));
+  const nb::object constant = upstream::TraceSlice::constant_of(value);
+  if (!constant.is_valid()) {
+    constants_.append(nb::none());
+  } else if (variable.type().is(f.rng_count)) {
+    constants_.append(constant.attr("item")());
+  } else {
+    return false;
+  }
   nodes_.push_back(nb::borrow(variable));
   variables_.push_back(nb::borrow(variable));
   return true;

@@ -24,6 +24,9 @@ class RngsState {
   // metadata, which of them are one object, and the abstract values.
   const nanobind::object& key() const { return key_; }
 
+  // The values that are constants of the trace, such as a count that is zero, and None for others.
+  nanobind::tuple constants() const { return nanobind::tuple(constants_); }
+
   // The Rngs, its streams and their Variables.
   const std::vector<nanobind::object>& nodes() const { return nodes_; }
 
@@ -45,6 +48,7 @@ class RngsState {
 
   nanobind::object rngs_;
   nanobind::object key_;
+  nanobind::list constants_;
   std::vector<nanobind::object> nodes_;
   std::vector<nanobind::object> variables_;
 };

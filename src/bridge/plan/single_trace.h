@@ -1,29 +1,24 @@
-// A function that JAX traces once.
+// A function of a constructor call that JAX traces once, outside of every Linen module.
 #pragma once
 
-#include <memory>
-#include <utility>
+#include <nanobind/nanobind.h>
 
-#include "nnx_wrappers/errors.h"
+#include <functional>
+#include <string>
+
+#include "bridge/plan/constructor_call.h"
 
 namespace nnx_wrappers::bridge {
 
-// The function that JAX traces refers to local variables of its caller, and JAX may keep it. So it
-// owns a copy of `is_pending`, which tells whether it may still be called: once, and while this
-// object lives.
 struct SingleTrace {
-  std::shared_ptr<bool> is_pending = std::make_shared<bool>(true);
-  SingleTrace() = default;
-  ~SingleTrace() { *is_pending = false; }
-  SingleTrace(const SingleTrace&) = delete;
-  SingleTrace& operator=(const SingleTrace&) = delete;
-
-  // Called by the function.
-  static void begin(bool& is_pending) {
-    if (!std::exchange(is_pending, false)) {
-      throw InternalError("the trace of a constructor was run again");
-    }
-  }
+  nanobind::object program;  // a ClosedJaxpr; invalid if there is a reason
+  std::string reason;        // why the program must not be run again; empty if it may
 };
+
+// Traces `body` of `abstract_inputs`, which does what `call` says. JAX calls it once, or not at
+// all. A BaseException that is no Exception passes through.
+SingleTrace trace_once(const ConstructorCall& call,
+                       const std::function<nanobind::object(const nanobind::args&)>& body,
+                       const nanobind::tuple& abstract_inputs);
 
 }  // namespace nnx_wrappers::bridge

@@ -7,7 +7,9 @@ import re
 import threading
 import types
 import typing as tp
+import warnings
 import weakref
+import zlib
 
 import jax
 import jax.extend.core as jex
@@ -42,21 +44,26 @@ class Stack(nnx.Module):
 
     def __call__(self, x: jax.Array) -> tp.Any:
         """All arrays of the module. What else there is to it goes to SEEN."""
-        flat = nnx.to_flat_state(nnx.state(self))
-        metadata = [
-            (path, type(leaf), sorted(map(str, leaf.get_metadata().items())))
-            for path, leaf in flat
-            if isinstance(leaf, nnx.Variable)
-        ]
-        SEEN.append([*metadata, *_text_of(nnx.graphdef(self))])
-        leaves = [
-            leaf.get_raw_value() if isinstance(leaf, nnx.Variable) else leaf for _, leaf in flat
-        ]
-        is_key = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
-        return [jax.random.key_data(v) if k else v for v, k in zip(leaves, is_key, strict=True)]
+        arrays, facts = contents(self)
+        SEEN.append(facts)
+        return arrays
 
 
 SEEN: list[tp.Any] = []
+
+
+def contents(module: nnx.Module) -> tuple[list[jax.Array], list[tp.Any]]:
+    """All arrays of a module, and what else there is to it."""
+    flat = nnx.to_flat_state(nnx.state(module))
+    metadata = [
+        (path, type(leaf), sorted(map(str, leaf.get_metadata().items())))
+        for path, leaf in flat
+        if isinstance(leaf, nnx.Variable)
+    ]
+    leaves = [leaf.get_raw_value() if isinstance(leaf, nnx.Variable) else leaf for _, leaf in flat]
+    is_key = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+    arrays = [jax.random.key_data(v) if k else v for v, k in zip(leaves, is_key, strict=True)]
+    return arrays, [*metadata, *_text_of(nnx.graphdef(module))]
 
 
 def _text_of(graphdef: tp.Any) -> list[str]:
@@ -138,6 +145,28 @@ class KeepsRngs(nnx.Module):
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.rngs = rngs
         self.w = nnx.Param(rngs.params.normal((2,)))
+
+
+class KeepsRngsDeeply(nnx.Module):
+    """Another module of it has them too, and what it makes later draws from them."""
+
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.first = KeepsRngs(rngs=rngs)
+        self.rngs = nnx.Dict(all=rngs, one=nnx.List([rngs.params, rngs.dropout]))
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.after = nnx.Param(self.first.rngs.params.normal((2,)))
+
+
+class ClosesOverRngs(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)))
+        self.draw = lambda: rngs.params()
+
+
+class KeepsRngsInMethod(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)))
+        self.draw = rngs.params.__call__
 
 
 class KeepsStream(nnx.Module):
@@ -223,8 +252,9 @@ LAYERS: dict[str, tp.Callable[..., tp.Any]] = {
     "partly forked": lambda *, rngs: Custom(rngs=nnx.Rngs(params=rngs.params())),
     "numbered": lambda *, rngs: nnx.Linear(2, 3, rngs=nnx.Rngs(0)),
     **{cls.__name__: cls for cls in (
-        Custom, Tied, Closing, KeepsRngs, KeepsStream, KeepsCount, Reseeds, AddsStream,
-        ReplacesCount, Vmapped, Scanned, Metadata)},
+        Custom, Tied, Closing, KeepsRngs, KeepsRngsDeeply, ClosesOverRngs, KeepsRngsInMethod,
+        KeepsStream, KeepsCount, Reseeds, AddsStream, ReplacesCount, Vmapped, Scanned,
+        Metadata)},
     "nested": lambda *, rngs: Nested(2, rngs=rngs),
 }  # fmt: skip
 
@@ -233,6 +263,54 @@ LAYERS: dict[str, tp.Callable[..., tp.Any]] = {
 def test_equal_layers_are_what_their_constructors_make(kind):
     # Flax's own bridge does not make the variables of a ToNNX inside a ToLinen.
     assert_alike(Stack, LAYERS[kind], oracle=ours if kind == "to_nnx" else theirs)
+
+
+class Layered(nnx.Module):
+    def __init__(self, make: tp.Callable[..., tp.Any], *, rngs: nnx.Rngs) -> None:
+        LOG.info("layered")
+        self.layers = nnx.List([make(rngs=rngs)])
+        self.after = nnx.Param(rngs.params.uniform((2,)))
+
+    def __call__(self, x: jax.Array) -> tp.Any:
+        """A constructor runs it: with an effect it could not be planned."""
+        arrays, facts = contents(self)
+        return [*arrays, jnp.uint32(zlib.crc32(str(facts).encode()))]
+
+
+class Decoder(nn.Module):
+    make: tp.Callable[..., tp.Any]
+
+    @nn.compact
+    def __call__(self, x):
+        first = self.param("first", nn.initializers.normal(), (2,))
+        layers = [ours.ToLinen(Layered, args=(self.make,), name=name)(x) for name in "abc"]
+        return first, layers
+
+
+class Hybrid(nnx.Module):
+    """A Linen module that is run by the constructor, and has equal NNX layers."""
+
+    def __init__(self, make: tp.Callable[..., tp.Any], *, rngs: nnx.Rngs) -> None:
+        self.decoder = ours.lazy_init(ours.ToNNX(Decoder(make), rngs=rngs), X)
+        self.after = nnx.Param(rngs.params.uniform((2,)))
+
+    def __call__(self, x: jax.Array) -> tp.Any:
+        return self.decoder(x), self.after[...]
+
+
+# The text of that one has its values, or tracers where the constructor is traced.
+@pytest.mark.parametrize("kind", [kind for kind in LAYERS if kind != "KeepsRngsInMethod"])
+def test_equal_layers_of_a_linen_module_that_a_constructor_runs(kind):
+    # Flax's own bridge does not make the variables of a ToNNX inside a ToLinen.
+    assert_alike(Hybrid, LAYERS[kind], oracle=ours)
+
+
+@pytest.mark.feature("repeated_calls")
+def test_equal_layers_inside_a_linen_module_run_once():
+    model = ours.ToLinen(Hybrid, args=(LAYERS["linear"],))
+    before = COUNTS["layered"]
+    jax.eval_shape(lambda keys: model.init(keys, X), KEYS)
+    assert COUNTS["layered"] == before + 2  # in the init that the constructor runs, and for a plan
 
 
 # What may happen between two of the equal calls, each in a place that the layers read.
@@ -839,6 +917,76 @@ def hash_themselves(rngs):
     yield nnx.BatchStat(jnp.ones(len({layer.tag for layer in layers})))
 
 
+@functools.lru_cache
+def remembered(number: int) -> list[int]:
+    return [number]
+
+
+@functools.lru_cache
+def drawn() -> int:
+    return len(TAKEN) + 1
+
+
+TAKEN: list[int] = []
+
+
+class Remembers(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)) * remembered(2)[0])
+
+
+class Drawn(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)) * drawn())
+
+
+def change_a_remembered_result(rngs):
+    remembered.cache_clear()
+    for _ in range(3):
+        yield Remembers(rngs=rngs)
+        yield Remembers(rngs=rngs)
+        remembered(2)[0] += 1
+
+
+def forget_a_remembered_result(rngs):
+    TAKEN.clear()
+    drawn.cache_clear()
+    for _ in range(3):
+        yield Drawn(rngs=rngs)
+        yield Drawn(rngs=rngs)
+        TAKEN.append(1)
+        drawn.cache_clear()
+
+
+class Warns(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        warnings.warn("from the constructor", UserWarning, stacklevel=1)
+        self.w = nnx.Param(rngs.params.normal((2,)) * len(vars(Config)))
+
+
+def warn_each_time(rngs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [Warns(rngs=rngs) for _ in range(3)]
+
+
+def draw_by_what_layers_keep(rngs):
+    layers = [KeepsRngs(rngs=rngs) for _ in range(3)]
+    for layer in layers:
+        yield nnx.Param(layer.rngs.params.normal((2,)))
+    yield from layers
+    yield nnx.BatchStat(jnp.ones(1 + all(layer.rngs is rngs for layer in layers)))
+
+
+def reseed_what_layers_keep(rngs):
+    layers = []
+    for number in range(3):
+        layers.append(KeepsRngsDeeply(rngs=rngs))
+        rngs.params.key[...] = jax.random.fold_in(rngs.params(), number)
+        yield nnx.Param(layers[0].dropout.rngs.normal((2,)))
+    yield from layers
+
+
 PROGRAMS = (
     change_an_own_config, new_configs, change_a_global_config, replace_a_method, fill_a_list,
     fill_lists_in_a_tuple, share_a_list, a_local_class, a_local_initializer,
@@ -851,7 +999,8 @@ PROGRAMS = (
     *map(registered, ("list", "weak set", "finalizer", "end")), keep_what_is_replaced,
     keep_a_new_count, draw_from_numpy, own_streams, streams_at_zero, values_of_counts, branches,
     made_inside, change_what_the_first_one_keeps, keep_a_way_to_the_streams,
-    keep_a_list_of_the_streams, hash_themselves,
+    keep_a_list_of_the_streams, hash_themselves, change_a_remembered_result,
+    forget_a_remembered_result, warn_each_time, draw_by_what_layers_keep, reseed_what_layers_keep,
 )  # fmt: skip
 
 
