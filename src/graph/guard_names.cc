@@ -34,10 +34,12 @@ constexpr std::array<const char*, 9> kIndirectCallers = {
 constexpr std::array<std::string_view, 4> kAttributeReaders = {"getattr", "hasattr", "vars", "dir"};
 constexpr std::array<std::string_view, 4> kGlobalsReaders = {"globals", "eval", "exec", "locals"};
 
-// The attribute of a frame that has its local variables, and the builtins that have those of their
-// caller.
-constexpr std::array<const char*, 6> kFrameReaders = {"f_locals", "locals", "vars",
-                                                      "dir",      "eval",   "exec"};
+// By these a function may read the local variables of others.
+constexpr std::array<const char*, 2> kFrameReaders = {"f_locals", "capture_locals"};
+
+// C functions that may read the local variables of their caller.
+constexpr std::array<std::string_view, 5> kLocalsReaders = {"locals", "vars", "dir", "eval",
+                                                            "exec"};
 
 // The names of globals, attributes and modules in code: a tuple of interned texts.
 nb::object names_of(nb::handle code) { return py::get(code, nb::str("co_names")); }
@@ -230,7 +232,7 @@ bool GuardRecorder::has_any_name(std::span<const char* const> texts) const {
   return std::ranges::any_of(texts, [this](const char* text) { return has_name(text); });
 }
 
-bool GuardRecorder::may_read_frames() const { return has_any_name(kFrameReaders); }
+bool GuardRecorder::has_read_locals() const { return reads_locals_ || has_any_name(kFrameReaders); }
 
 // Guards that a namespace does not have a name.
 void GuardRecorder::note_absence(Namespace& space, nb::handle name) {
@@ -336,6 +338,8 @@ void GuardRecorder::note_all_names_within_reach(const py::RunningFunction& funct
 // Notes the names that a builtin function may read for its caller.
 void GuardRecorder::note_names_read_by(std::string_view builtin,
                                        const py::RunningFunction& caller) {
+  reads_locals_ =
+      reads_locals_ || std::ranges::find(kLocalsReaders, builtin) != kLocalsReaders.end();
   const bool reads_globals = std::ranges::find(kGlobalsReaders, builtin) != kGlobalsReaders.end();
   const auto space = namespaces_.find(caller.globals().ptr());
   if (reads_globals && space != namespaces_.end()) note_all_names(*space->second);

@@ -139,7 +139,7 @@ void GuardRecorder::inspect_lru_cache(nb::handle wrapper, const std::string& pat
     guard<InstanceGuard>(path, wrapper, attributes);
     inspect_values(attributes, path, true);
   }
-  LruCache cache{nb::borrow(wrapper), {}, 0};
+  LruCache cache{nb::borrow(wrapper), {}, 0, false};
   for (const nb::handle part : referents_of(wrapper)) {
     const bool is_table = PyDict_CheckExact(part.ptr()) != 0 && !part.is(attributes);
     if (is_table) {
@@ -147,6 +147,8 @@ void GuardRecorder::inspect_lru_cache(nb::handle wrapper, const std::string& pat
       guard<LruCacheGuard>(path, part);
       cache.table = nb::borrow(part);
       cache.size = nb::len(part);
+      for (const auto& [key, value] : py::borrowed_items(part.ptr()))
+        cache.is_bounded = full_type_name(Py_TYPE(value)) == "functools._lru_list_elem";
     } else if (!PyType_Check(part.ptr())) {
       enqueue(part, path);
     }

@@ -129,9 +129,7 @@ Dependencies GuardRecorder::finish() {
   }
   // The next run of the code finds the results that this one has added to caches.
   inspect_cached_results();
-  // The parent of a new Linen module is the one that runs the code.
-  observed_context_ = observed_context_ || has_any_name(kContextNames) ||
-                      (makes_linen_modules() && asks_where_it_belongs_);
+  observed_context_ = may_observe_context();
   if (observed_context_) refuse("it asks about Linen's context");
   if (makes_linen_modules() && !is_refused()) guard_interceptors();
   if (is_refused()) {
@@ -153,9 +151,15 @@ void GuardRecorder::guard_interceptors() {
   });
 }
 
+// The parent of a new Linen module is the one that runs the code.
+bool GuardRecorder::may_observe_context() const {
+  return observed_context_ || has_any_name(kContextNames) ||
+         (makes_linen_modules() && asks_where_it_belongs_);
+}
+
 bool GuardRecorder::is_unchanged_so_far() const {
-  return !is_refused() && !observed_context_ && suspected_reason_.empty() && recorder_ &&
-         std::ranges::none_of(lru_caches_, &LruCache::has_grown) &&
+  return !is_refused() && !may_observe_context() && suspected_reason_.empty() && recorder_ &&
+         std::ranges::none_of(lru_caches_, &LruCache::may_differ) &&
          recorder_->reason_incomplete().empty() && !guards_->first_change() &&
          py::equal(numpy_random_state_, upstream::numpy_random_state());
 }

@@ -60,18 +60,25 @@ class GuardRecorder : public py::CallObserver {
   // Guards the results that the code has added to caches so far.
   void inspect_cached_results();
 
-  // True if nothing that the code has read so far has changed since, and if nothing that cannot be
-  // compared was read. Then code that reads the same does the same as before.
+  // True if nothing that the code has read so far has changed since, no cache has got another
+  // result, and nothing that cannot be compared was read. Then code that reads the same does the
+  // same as before.
   bool is_unchanged_so_far() const;
 
   // How many Linen modules the code has made so far. The innermost Linen module knows each.
   size_t linen_modules_made() const;
 
-  // True if the code has the name of something by which it may read the local variables of a
-  // function other than as variables.
-  bool may_read_frames() const;
+  // True if the code may have read the local variables of a function other than as variables.
+  bool has_read_locals() const;
 
-  // True for an object that existed before the code ran, and that a guard compares.
+  // The guards of what the roots hold, where nothing is recorded. Null if something cannot be
+  // compared.
+  std::shared_ptr<const GuardSet> guards_of_roots() const {
+    return is_refused() ? nullptr : guards_;
+  }
+
+  // True for an object that a guard compares: it existed before the code ran, or a cache that did
+  // has kept it.
   bool is_guarded(nb::handle object) const { return seen_.contains(object.ptr()); }
 
   Origin origin_of(const py::RunningFunction& function) override;
@@ -102,6 +109,7 @@ class GuardRecorder : public py::CallObserver {
   // Ends with this reason; only the first one counts.
   void refuse(const std::string& reason);
   bool is_refused() const { return !reason_.empty(); }
+  bool may_observe_context() const;
   bool makes_linen_modules() const { return !linen_constructors_.empty(); }
   void note_tracing_observed(const std::string& reason);
   template <typename G, typename... Args>
@@ -175,7 +183,9 @@ class GuardRecorder : public py::CallObserver {
     nb::object wrapper;
     nb::object table;  // a dict; invalid if it keeps nothing
     size_t size;       // of the table when it was inspected
+    bool is_bounded;   // which result it drops depends on each call
     bool has_grown() const { return table.is_valid() && nb::len(table) != size; }
+    bool may_differ() const { return is_bounded || has_grown(); }
   };
   std::vector<LruCache> lru_caches_;
   // (dict, name) of functions that code may pass to `map` and the like, which call them unseen.
@@ -185,7 +195,8 @@ class GuardRecorder : public py::CallObserver {
   std::vector<nb::object> linen_constructors_;  // code that has made Linen modules
   bool asks_where_it_belongs_ = false;  // code outside of Linen modules has one of kParentNames
   bool reads_axes_ = false;
-  bool is_tracing_;  // true if the caller of the code is traced too
+  bool reads_locals_ = false;  // by a builtin such as `locals`
+  bool is_tracing_;            // true if the caller of the code is traced too
   bool guards_abstract_classes_ = false;
   bool inspects_all_functions_ = false;  // code looks into functions that do not run
   nb::object numpy_random_state_;

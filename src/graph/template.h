@@ -53,6 +53,8 @@ struct Captured {
 
 class Template {
  public:
+  struct Node;
+
   Template();
   ~Template();
   Template(Template&&) noexcept;
@@ -77,22 +79,16 @@ class Template {
   // True if a Linen module is moved into each graph.
   bool moves_linen_modules() const;
 
-  // True if code can tell no instance of the one from an instance of the other, given the same
-  // values: they have the same nodes, attributes and constants in the same places. False, too, if
-  // that is unknown: Linen modules are not compared.
-  bool is_same_as(const Template& other) const;
-
-  // The objects that instances share.
-  std::vector<nb::object> shared() const;
-
   // A new graph of the current trace, with one value for each slot, and one node for each that was
   // given.
   nb::object instantiate(const std::vector<nb::object>& values,
                          const std::vector<nb::object>& given = {}) const;
 
  private:
-  struct Node;
   friend class Capture;
+  friend class Contents;
+  friend bool are_same(const Template& one, const Captured& captured, const Template& other,
+                       const Captured& other_captured);
   friend class Instantiation;
   std::vector<Node> nodes_;
   std::vector<Slot> slots_;

@@ -21,6 +21,24 @@
 
 namespace nnx_wrappers::graph {
 
+namespace {
+
+// True for a container that has a module or a Variable inside, whose identity would be lost.
+bool holds_node(nb::handle value) {
+  const py::RecursionGuard guard(" while reading a value of an NNX module");
+  const auto is_or_holds = [](nb::handle part) {
+    const upstream::NodeKind kind = upstream::kind_of(part);
+    return kind == upstream::NodeKind::kPytree || kind == upstream::NodeKind::kVariable ||
+           kind == upstream::NodeKind::kGraphNode || holds_node(part);
+  };
+  if (py::is_list_or_tuple(value)) return std::ranges::any_of(py::elements(value), is_or_holds);
+  if (PyDict_Check(value.ptr()) == 0) return false;
+  return std::ranges::any_of(py::dict_items(value),
+                             [&](const py::Item& item) { return is_or_holds(item.second); });
+}
+
+}  // namespace
+
 class Capture {
  public:
   Capture(Template& made, const Shared& shared, const HowKept& how_kept, Captured& captured,
@@ -112,6 +130,7 @@ class Capture {
   size_t add_slot(nb::object type, nb::handle held) {
     const nb::object value = in_closures_ ? upstream::without_leaked(held) : nb::borrow(held);
     bool traced = false;
+    if (holds_node(value)) refuse("a value that holds a node");
     for (const nb::object& leaf : py::elements(upstream::facade().tree_flatten(value)[0])) {
       traced = traced || upstream::is_tracer(leaf);
       if (upstream::is_array_ref(leaf)) refuse("an array ref");

@@ -1,97 +1,133 @@
-// Template::is_same_as.
+#include "graph/template_comparison.h"
+
 #include <algorithm>
-#include <array>
 
 #include "graph/guard_kinds.h"
+#include "graph/guard_recorder.h"
 #include "graph/static_key.h"
-#include "graph/template.h"
+#include "graph/static_value.h"
 #include "graph/template_node.h"
+#include "py/containers.h"
 #include "py/object.h"
+#include "py/recursion.h"
 #include "upstream/facade.h"
+#include "upstream/program.h"
 #include "upstream/pytree_state.h"
 
 namespace nnx_wrappers::graph {
 
 namespace {
 
-bool is_same(const nb::object& one, const nb::object& other) {
+using Attribute = Template::Node::Attribute;
+
+bool is_numpy(nb::handle value) { return value.type().is(upstream::facade().numpy_array); }
+
+// True if a container holds what its copy holds: the copy has copies of containers and numpy
+// arrays, and shares all else.
+bool holds_same(nb::handle original, nb::handle copy) {
+  const py::RecursionGuard guard(" while comparing an NNX module graph");
+  if (!original.type().is(copy.type())) return false;
+  const auto is_same = [](nb::handle one, nb::handle other) { return holds_same(one, other); };
+  if (py::is_list_or_tuple(original))
+    return std::ranges::equal(py::elements(original), py::elements(copy), is_same);
+  if (PyDict_CheckExact(original.ptr())) {
+    return std::ranges::equal(py::dict_items(original), py::dict_items(copy),
+                              [&](const py::Item& one, const py::Item& other) {
+                                return one.first.is(other.first) &&
+                                       is_same(one.second, other.second);
+                              });
+  }
+  if (PySet_CheckExact(original.ptr())) return py::equal(original, copy);
+  if (is_numpy(original)) return py::equal(bytes_of_numpy(original), bytes_of_numpy(copy));
+  return original.is(copy);
+}
+
+bool is_same(const Attribute& one, const Attribute& other) {
+  const bool has_same_name = one.name.is_valid() == other.name.is_valid() &&
+                             (!one.name.is_valid() || py::equal(one.name, other.name));
+  return has_same_name && one.source == other.source && one.value.is(other.value) &&
+         one.child == other.child;
+}
+
+bool is_same_metadata(const nb::object& one, const nb::object& other) {
   if (!one.is_valid() || !other.is_valid()) return one.is_valid() == other.is_valid();
   if (one.is(other)) return true;
+  if (PyDict_CheckExact(one.ptr()) && PyDict_CheckExact(other.ptr())) return holds_same(one, other);
   const nb::object key = static_key(one);
   const nb::object other_key = static_key(other);
   return key.is_valid() && other_key.is_valid() && py::equal(key, other_key);
 }
 
-// Instances have copies of a numpy array.
-bool is_same_constant(const nb::object& one, const nb::object& other) {
-  const nb::handle array = upstream::facade().numpy_array;
-  const bool are_arrays =
-      one.is_valid() && other.is_valid() && one.type().is(array) && other.type().is(array);
-  return are_arrays ? py::equal(bytes_of_numpy(one), bytes_of_numpy(other)) : is_same(one, other);
+bool is_same(const Template::Node& one, const Template::Node& other) {
+  return one.form == other.form && one.kind == other.kind && one.slot == other.slot &&
+         one.type.is(other.type) && one.impl.is(other.impl) &&
+         is_same_metadata(one.metadata, other.metadata) &&
+         is_same_metadata(one.shared_metadata, other.shared_metadata) &&
+         std::ranges::equal(
+             one.attributes, other.attributes,
+             [](const Attribute& left, const Attribute& right) { return is_same(left, right); });
 }
 
 bool is_same(const Slot& one, const Slot& other) {
-  return one.is_in_closure == other.is_in_closure && one.is_shared == other.is_shared &&
-         one.type.is(other.type) && is_same_constant(one.constant, other.constant) &&
+  return one.is_in_closure == other.is_in_closure && one.type.is(other.type) &&
          to_string(one.path) == to_string(other.path);
 }
 
-// The flags of a PytreeState that an instance gets: its trace is the current one.
-bool has_same_flags(nb::handle state, nb::handle other) {
-  return state.type().is(other.type()) &&
-         upstream::initializing_flag(state).is(upstream::initializing_flag(other));
-}
-
-// Functions but for their cells, which are nodes.
-bool is_same_function(const nb::object& one, const nb::object& other) {
-  if (!one.is_valid() || !other.is_valid()) return one.is_valid() == other.is_valid();
-  constexpr std::array kParts = {"__code__", "__globals__", "__defaults__", "__kwdefaults__",
-                                 "__dict__", "__name__",    "__qualname__", "__module__"};
-  return std::ranges::all_of(
-      kParts, [&](const char* part) { return is_same(one.attr(part), other.attr(part)); });
+bool are_identical(const std::vector<nb::object>& some, const std::vector<nb::object>& others) {
+  return std::ranges::equal(
+      some, others, [](const nb::object& one, const nb::object& other) { return one.is(other); });
 }
 
 }  // namespace
 
-bool Template::is_same_as(const Template& other) const {
-  using Attribute = Node::Attribute;
-  const auto is_same_attribute = [](const Attribute& one, const Attribute& another) {
-    if (one.source != another.source || !is_same(one.name, another.name)) return false;
-    switch (one.source) {
-      case Attribute::kShared:
-      case Attribute::kCopied:
-        return is_same(one.value, another.value);
-      case Attribute::kState:
-        return has_same_flags(one.value, another.value);
-      case Attribute::kMoved:
-        return false;
-      case Attribute::kChild:
-        return one.child == another.child;
+Contents::Contents(const Template& of, const Captured& captured) {
+  StaticCopies copies;
+  GuardRecorder comparisons;
+  for (const Template::Node& node : of.nodes_) {
+    for (const Attribute& attribute : node.attributes) {
+      const nb::object& value = attribute.value;
+      if (attribute.source == Attribute::kCopied) copied_.push_back({value, copies.copy(value)});
+      if (attribute.source == Attribute::kShared) comparisons.add_root(value, "a shared object");
+      if (attribute.source == Attribute::kState)
+        flags_.push_back({value, upstream::initializing_flag(value)});
     }
-    return false;
-  };
-  const auto is_same_node = [&](const Node& one, const Node& another) {
-    return one.form == another.form && one.kind == another.kind && one.slot == another.slot &&
-           one.type.is(another.type) && one.impl.is(another.impl) &&
-           is_same_function(one.function, another.function) &&
-           is_same(one.metadata, another.metadata) &&
-           is_same(one.shared_metadata, another.shared_metadata) &&
-           std::ranges::equal(one.attributes, another.attributes, is_same_attribute);
-  };
-  return std::ranges::equal(nodes_, other.nodes_, is_same_node) &&
-         std::ranges::equal(slots_, other.slots_, [](const Slot& one, const Slot& another) {
-           return is_same(one, another);
+    if (!node.shared_metadata.is_valid()) continue;
+    for (const auto& item : py::dict_items(node.shared_metadata))
+      comparisons.add_root(item.second, "metadata");
+  }
+  for (const nb::object& node : captured.nodes) {
+    if (PyFunction_Check(node.ptr()) != 0) comparisons.add_root(node, "a closure");
+  }
+  for (const nb::object& value : captured.values) {
+    if (py::is_list_or_tuple(value) || PyDict_CheckExact(value.ptr()) || is_numpy(value))
+      copied_.push_back({value, upstream::copied_value(value)});
+  }
+  shared_ = comparisons.guards_of_roots();
+}
+
+bool Contents::are_unchanged() const {
+  return shared_ != nullptr && !shared_->first_change() &&
+         std::ranges::all_of(
+             flags_,
+             [](const Flags& flags) {
+               return upstream::initializing_flag(flags.state).is(flags.initializing);
+             }) &&
+         std::ranges::all_of(copied_, [](const Copied& copied) {
+           return holds_same(copied.original, copied.copy);
          });
 }
 
-std::vector<nb::object> Template::shared() const {
-  std::vector<nb::object> objects;
-  for (const Node& node : nodes_) {
-    for (const Node::Attribute& attribute : node.attributes) {
-      if (attribute.source == Node::Attribute::kShared) objects.push_back(attribute.value);
-    }
-  }
-  return objects;
+bool are_same(const Template& one, const Captured& captured, const Template& other,
+              const Captured& other_captured) {
+  return std::ranges::equal(one.nodes_, other.nodes_,
+                            [](const Template::Node& left, const Template::Node& right) {
+                              return is_same(left, right);
+                            }) &&
+         std::ranges::equal(
+             one.slots_, other.slots_,
+             [](const Slot& left, const Slot& right) { return is_same(left, right); }) &&
+         are_identical(captured.values, other_captured.values) &&
+         are_identical(captured.nodes, other_captured.nodes);
 }
 
 }  // namespace nnx_wrappers::graph

@@ -34,13 +34,17 @@ MonitoringTool::MonitoringTool(const char* event, PyMethodDef& callback)
 
 MonitoringTool::~MonitoringTool() {
   if (!id_.is_valid()) return;
-  try {
-    for (const nb::object& code : codes_) monitoring_.attr("set_local_events")(id_, code, 0);
-    monitoring_.attr("register_callback")(id_, event_, nb::none());
-    monitoring_.attr("free_tool_id")(id_);
-  } catch (...) {  // NOLINT(bugprone-empty-catch)
-    // The callback stays registered, and has nobody to report to.
-  }
+  const auto attempt = [](const auto& step) {
+    try {
+      step();
+    } catch (nb::python_error& error) {
+      error.discard_as_unraisable("nnx_wrappers: ending a tool of sys.monitoring");
+    }
+  };
+  for (const nb::object& code : codes_)
+    attempt([&] { monitoring_.attr("set_local_events")(id_, code, 0); });
+  attempt([&] { monitoring_.attr("register_callback")(id_, event_, nb::none()); });
+  attempt([&] { monitoring_.attr("free_tool_id")(id_); });
 }
 
 void MonitoringTool::watch(nb::handle code) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bridge/convert/given_variables.h"
+#include "bridge/plan/augment_check.h"
 #include "bridge/plan/repeated_calls.h"
 #include "bridge/plan/rngs_state.h"
 #include "bridge/plan/single_trace.h"
@@ -92,13 +93,14 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   graph::Dependencies dependencies;
   graph::GuardRecorder recorder;
   add_roots(call, recorder);
+  AugmentCheck augment(call, recorder);
   const nb::tuple inputs = abstract_inputs(call);
   const auto construct_traced = [&](const nb::args& traced) -> nb::object {
     const nb::object rngs = rngs_from(call, traced);
     recorder.start();
     const nb::object module = [&] {
       const auto watch = RepeatedCalls::watch(call, recorder);
-      return construct(call, rngs);
+      return construct(call, rngs, &augment);
     }();
     dependencies = recorder.finish();
     try {
@@ -116,7 +118,7 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   plan->program_ = trace.program;
   plan->keys_ = nb::len(inputs) - call.streams.size();
   plan->complete();
-  return {std::move(plan), std::move(dependencies)};
+  return {std::move(plan), std::move(dependencies), augment.does_nothing()};
 }
 
 void ConstructionPlan::prepare_closure_values() {

@@ -26,21 +26,12 @@ class ConstructionPlan {
     std::unique_ptr<ConstructionPlan> plan;
     // The guards of the plan. If there are none, it must be used for this one call only.
     graph::Dependencies dependencies;
+    // The plan is for calls of all names: the augment function does nothing.
+    bool is_of_all_names = false;
   };
 
   // Traces the constructor. A BaseException that is no Exception passes through.
   static Built build(const ConstructorCall& call);
-
-  // What the augment function of a call does to the modules of a plan that was made without it.
-  struct Augmented {
-    // The guards compare what the function depends on. If there are none, it changes the modules,
-    // or that cannot be told.
-    graph::Dependencies dependencies;
-    bool reads_name;  // it may change modules of other names
-  };
-
-  // Runs the augment function of `call` on a module of this plan, in a trace.
-  Augmented augment(const ConstructorCall& call) const;
 
   struct Made {
     nanobind::object module;           // invalid if the plan cannot make one

@@ -1,5 +1,6 @@
 #include "bridge/plan/constructor_call.h"
 
+#include "bridge/plan/augment_check.h"
 #include "bridge/plan/rngs_state.h"
 #include "graph/static_key.h"
 #include "nnx_wrappers/errors.h"
@@ -82,11 +83,12 @@ nb::object augmented(const ConstructorCall& call, const nb::object& module) {
   return call.augment_fn(module, call.name);
 }
 
-nb::object construct(const ConstructorCall& call, const nb::object& rngs) {
+nb::object construct(const ConstructorCall& call, const nb::object& rngs, AugmentCheck* check) {
   nb::dict kwargs = py::to_dict(call.kwargs);
   if (rngs.is_valid()) kwargs[upstream::names().rngs] = rngs;
   nb::object module = py::call(call.nnx_class, call.args, kwargs);
-  if (!call.augment_fn.is_none()) module = augmented(call, module);
+  if (!call.augment_fn.is_none())
+    module = check != nullptr ? check->run(module) : augmented(call, module);
   const upstream::NodeKind kind = upstream::kind_of(module);
   if (kind == upstream::NodeKind::kLeaf || kind == upstream::NodeKind::kVariable ||
       kind == upstream::NodeKind::kArrayRef || module.is_none()) {

@@ -37,9 +37,12 @@ ConstructorCall read_constructor_call(nanobind::handle to_linen, nanobind::handl
 // takes none.
 nanobind::object make_rngs(const ConstructorCall& call, const nanobind::dict& streams);
 
-// Runs the constructor and the augment function. `rngs` is an nnx.Rngs, or invalid if the class
-// takes none.
-nanobind::object construct(const ConstructorCall& call, const nanobind::object& rngs);
+class AugmentCheck;
+
+// Runs the constructor and the augment function, which `check` runs if there is one. `rngs` is an
+// nnx.Rngs, or invalid if the class takes none.
+nanobind::object construct(const ConstructorCall& call, const nanobind::object& rngs,
+                           AugmentCheck* check = nullptr);
 
 // What the augment function of `call` returns for this module. `call` has one.
 nanobind::object augmented(const ConstructorCall& call, const nanobind::object& module);

@@ -1,6 +1,7 @@
 #include "bridge/plan/module_capture.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "bridge/to_nnx/attributes.h"
 #include "graph/static_value.h"
@@ -28,9 +29,6 @@ class GivenObjects {
   explicit GivenObjects(const std::vector<nb::object>& arguments) {
     for (const nb::object& argument : arguments) add(argument);
   }
-
-  // Not its parts.
-  void add_itself(nb::handle object) { objects_.insert(object); }
 
   const py::IdentitySet& objects() const { return objects_; }
 
@@ -126,10 +124,6 @@ struct DissolvedCapture : graph::Captured {
   DissolvedCapture& operator=(const DissolvedCapture&) = delete;
 };
 
-}  // namespace
-
-namespace {
-
 using Objects = std::vector<nb::object>;
 
 graph::Template captured_template(nb::handle module, const GivenObjects& given,
@@ -168,14 +162,22 @@ nb::tuple ModuleCapture::take_apart(nb::handle module, const Objects& arguments,
   return outputs_of(captured.values);
 }
 
-nb::tuple ModuleCapture::take_apart_again(nb::handle module, const Objects& arguments,
-                                          const graph::GuardRecorder& recorder,
-                                          const ModuleCapture& first) {
-  GivenObjects given(arguments);
-  for (const nb::object& object : first.template_.shared()) given.add_itself(object);
-  DissolvedCapture captured;
-  template_ = captured_template(module, given, recorder, captured);
-  return outputs_of(captured.values);
+ModuleState::ModuleState(nb::object module, Objects arguments, const graph::GuardRecorder& recorder)
+    : module_(std::move(module)),
+      arguments_(std::move(arguments)),
+      recorder_(recorder),
+      template_(captured_template(module_, GivenObjects(arguments_), recorder_, captured_)),
+      contents_(template_, captured_) {}
+
+bool ModuleState::is_unchanged() const {
+  graph::Captured captured;
+  try {
+    const graph::Template now =
+        captured_template(module_, GivenObjects(arguments_), recorder_, captured);
+    return graph::are_same(template_, captured_, now, captured) && contents_.are_unchanged();
+  } catch (const graph::Refusal&) {
+    return false;
+  }
 }
 
 nb::tuple ModuleCapture::outputs_of(const Objects& values) {
@@ -209,20 +211,6 @@ nb::object ModuleCapture::instantiate_from(const Objects& outputs, size_t& next,
   for (size_t i = 0; i < slots().size(); ++i)
     values.push_back(is_computed(i) ? value_from(outputs, next, i) : constant(i));
   return template_.instantiate(values, given);
-}
-
-bool ModuleCapture::is_same_as(const ModuleCapture& other) const {
-  const auto is_same_tree = [](const Tree& one, const Tree& another) {
-    const bool is_computed = one.structure.is_valid();
-    if (is_computed != another.structure.is_valid()) return false;
-    // Of a tree that is computed in part, the other part is not compared.
-    const auto is_no_constant = [](const nb::object& leaf) { return !leaf.is_valid(); };
-    return !is_computed || (py::equal(one.structure, another.structure) &&
-                            std::ranges::all_of(one.leaves, is_no_constant) &&
-                            std::ranges::all_of(another.leaves, is_no_constant));
-  };
-  return template_.is_same_as(other.template_) &&
-         std::ranges::equal(trees_, other.trees_, is_same_tree);
 }
 
 nb::object ModuleCapture::structure(size_t slot) const {

@@ -8,6 +8,7 @@
 
 #include "graph/guard_recorder.h"
 #include "graph/template.h"
+#include "graph/template_comparison.h"
 
 namespace nnx_wrappers::bridge {
 
@@ -22,13 +23,7 @@ class ModuleCapture {
                              const std::vector<nanobind::object>& arguments,
                              const graph::GuardRecorder& recorder);
 
-  // The same for a module that `first` has made: what all modules of `first` share is shared.
-  nanobind::tuple take_apart_again(nanobind::handle module,
-                                   const std::vector<nanobind::object>& arguments,
-                                   const graph::GuardRecorder& recorder,
-                                   const ModuleCapture& first);
-
-  // The same as `take_apart` for a module that stays as it is: it belongs to the program that is
+  // The same for a module that stays as it is: it belongs to the program that is
   // being traced. The nodes `given` are no part of it: each module that is made later has others in
   // their place. Throws graph::Refusal, too, if somebody could tell it from one that is made later:
   // something holds a weak reference to a node of it, or a node has a finalizer.
@@ -60,9 +55,6 @@ class ModuleCapture {
   nanobind::object value_from(const std::vector<nanobind::object>& outputs, size_t& next,
                               size_t slot) const;
 
-  // True if code cannot tell a module that this makes from one that `other` makes.
-  bool is_same_as(const ModuleCapture& other) const;
-
   // A module of the current trace with these outputs of the program, and the constants. `given` are
   // the nodes in the place of those that `copy` was given.
   nanobind::object instantiate_from(const std::vector<nanobind::object>& outputs, size_t& next,
@@ -85,6 +77,27 @@ class ModuleCapture {
   };
   std::vector<Tree> trees_;
   std::vector<size_t> first_output_;  // of each slot; the last entry is the number of outputs
+};
+
+// What a module is at one moment.
+class ModuleState {
+ public:
+  using Objects = std::vector<nanobind::object>;
+
+  // Throws graph::Refusal where ModuleCapture::take_apart does. Borrows `recorder`.
+  ModuleState(nanobind::object module, Objects arguments, const graph::GuardRecorder& recorder);
+
+  // True if code cannot tell that anything has run since: each node is the same object, and holds
+  // the same objects.
+  bool is_unchanged() const;
+
+ private:
+  nanobind::object module_;
+  Objects arguments_;
+  const graph::GuardRecorder& recorder_;
+  graph::Captured captured_;
+  graph::Template template_;
+  graph::Contents contents_;
 };
 
 }  // namespace nnx_wrappers::bridge

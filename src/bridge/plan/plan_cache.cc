@@ -43,13 +43,18 @@ PlanCache::PlanCache() {
   is_enabled_ = !environment.attr("get")("NNX_WRAPPERS_PLANS", "1").equal(nb::str("0"));
 }
 
-PlanCache::Found PlanCache::find(nb::handle key) {
-  Found found = find_shared(key);
+PlanCache::Found PlanCache::find(nb::handle key, nb::handle second_key) {
+  Found found = look_up(key);
+  if (second_key.is_valid() && found.plan == nullptr && found.reason.empty()) {
+    Found second = look_up(second_key);
+    if (second.changed.empty()) second.changed = std::move(found.changed);
+    found = std::move(second);
+  }
   ++(found.plan != nullptr ? hits_ : misses_);
   return found;
 }
 
-PlanCache::Found PlanCache::find_shared(nb::handle key) {
+PlanCache::Found PlanCache::look_up(nb::handle key) {
   const nb::dict ids = ids_;  // owned, since a look-up may clear the cache
   const nb::object id = py::dict_get(ids, key);
   const auto known = id.is_valid() ? entries_.find(nb::cast<size_t>(id)) : entries_.end();
@@ -64,7 +69,6 @@ PlanCache::Found PlanCache::find_shared(nb::handle key) {
     std::rotate(entry.plans.begin(), entry.plans.begin() + static_cast<std::ptrdiff_t>(i),
                 entry.plans.begin() + static_cast<std::ptrdiff_t>(i) + 1);
     found.plan = entry.plans.front().plan;
-    found.guards = entry.plans.front().guards;
     break;
   }
   if (found.plan == nullptr) found.reason = entry.reason;
@@ -138,18 +142,6 @@ void PlanCache::note_init(nb::handle key, std::shared_ptr<const graph::GuardSet>
   inits_[id] = std::move(guards);
 }
 
-void PlanCache::note_unshared(nb::handle key) {
-  const nb::dict dying =
-      nb::len(unshared_) < kMaxEntries ? nb::dict() : std::exchange(unshared_, nb::dict());
-  const nb::dict keys = unshared_;
-  keys[key] = true;
-}
-
-bool PlanCache::is_unshared(nb::handle key) const {
-  const nb::dict keys = unshared_;
-  return py::dict_get(keys, key).is_valid();
-}
-
 std::map<std::string, size_t> PlanCache::not_planned() const {
   std::map<std::string, size_t> counts = unkeyable_;
   for (const auto& [id, entry] : entries_) {
@@ -167,7 +159,6 @@ size_t PlanCache::size() const {
 void PlanCache::clear() {
   const nb::dict dying_keys = std::exchange(ids_, nb::dict());
   const nb::dict dying_init_ids = std::exchange(init_ids_, nb::dict());
-  const nb::dict dying_unshared = std::exchange(unshared_, nb::dict());
   const auto dying_inits = std::exchange(inits_, {});
   const auto dying = std::exchange(entries_, {});
   unkeyable_.clear();

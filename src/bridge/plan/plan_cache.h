@@ -33,25 +33,14 @@ class PlanCache {
   // The result of a look-up.
   struct Found {
     std::shared_ptr<const ConstructionPlan> plan;  // a plan whose guards hold, or null
-    std::shared_ptr<const graph::GuardSet> guards;
     std::string reason;   // why the call is not planned; empty if a plan should be made
     std::string changed;  // the first change since a plan of this call was made
   };
 
-  // Looks a plan up and compares its guards. Runs user code (`__hash__`, `__eq__` of a metaclass),
-  // which may clear the cache meanwhile.
-  Found find(nanobind::handle key);
-
-  // The same, but counts no hit and no miss: for a plan that another key shares.
-  Found find_shared(nanobind::handle key);
-
-  // Counts the last miss as a hit: a plan was found under another key.
-  void count_as_hit() { --misses_, ++hits_; }
-
-  // Calls with this key, which has no name of a module, share no plan: their augment function
-  // changes modules.
-  void note_unshared(nanobind::handle key);
-  bool is_unshared(nanobind::handle key) const;
+  // Looks a plan up, under the second key if there is one and nothing is known of the first, and
+  // compares its guards. Counts a hit or a miss. Runs user code (`__hash__`, `__eq__` of a
+  // metaclass), which may clear the cache meanwhile.
+  Found find(nanobind::handle key, nanobind::handle second_key = {});
 
   // A plan for one state of what the constructor depends on.
   struct NewPlan {
@@ -112,6 +101,8 @@ class PlanCache {
   static constexpr size_t kMaxRebuilt = 8;   // of one key, if there were not as many hits
 
   PlanCache();
+
+  Found look_up(nanobind::handle key);
 
   // The entry of a key, made if it is missing; null if the look-up has cleared the cache.
   Entry* entry_for(nanobind::handle key, nanobind::handle interceptors);

@@ -28,9 +28,11 @@ class InitCall {
   // The plan that makes the module, or null if the constructor has to run.
   const std::shared_ptr<const ConstructionPlan>& plan() const { return plan_; }
 
-  // The module that `construct` makes, which runs the constructor of `call`.
-  nanobind::object run(const ConstructorCall& call,
-                       const std::function<nanobind::object()>& construct) const;
+  // Runs the constructor of a call, and its augment function by the check if there is one.
+  using Construct = std::function<nanobind::object(AugmentCheck* check)>;
+
+  // The module that `construct` makes of `call`.
+  nanobind::object run(const ConstructorCall& call, const Construct& construct) const;
 
  private:
   std::shared_ptr<const ConstructionPlan> plan_;

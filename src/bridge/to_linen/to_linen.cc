@@ -53,13 +53,14 @@ void require_to_linen() {
 
 // Runs the constructor with its initializers, as Flax's bridge does. Replaces the arguments of the
 // call by clones.
-nb::object run_constructor(nb::handle self, ConstructorCall& call, bool initializing) {
+nb::object run_constructor(nb::handle self, ConstructorCall& call, bool initializing,
+                           bridge::AugmentCheck* check = nullptr) {
   bridge::Arguments cloned = bridge::clone_arguments({call.args, py::to_dict(call.kwargs)});
   call.args = std::move(cloned.args);
   call.kwargs = std::move(cloned.kwargs);
   nb::object rngs;
   if (call.takes_rngs) rngs = bridge::make_rngs(call, linen_rngs_dict(self, !initializing));
-  return bridge::construct(call, rngs);
+  return bridge::construct(call, rngs, check);
 }
 
 // The module of an `apply`, made by its constructor.
@@ -185,7 +186,8 @@ nb::object module_for_init(nb::handle self, ConstructorCall& call, UsageOfCall& 
   if (init.plan() != nullptr)
     return init.plan()->initialize(call, py::get(self, upstream::names().scope));
   const ConstructorCall given = call;
-  return init.run(given, [&] { return run_constructor(self, call, true); });
+  return init.run(
+      given, [&](bridge::AugmentCheck* check) { return run_constructor(self, call, true, check); });
 }
 
 // The variables are stored before the method runs, since the constructor of the NNX module has made

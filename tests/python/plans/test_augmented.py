@@ -1,8 +1,13 @@
 """Layers with an augment function: those for which it does nothing share a plan, and all are what
 the constructor and the function make, bit for bit."""
 
+import dataclasses
 import functools
+import gc
 import inspect
+import sys
+import traceback
+import types
 import typing as tp
 import weakref
 
@@ -35,6 +40,11 @@ class Config:
         self.scale = 1.0
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    number: int
+
+
 class Layer(nnx.Module):
     def __init__(self, config: Config, *, rngs: nnx.Rngs) -> None:
         LOG.info("made")
@@ -45,18 +55,32 @@ class Layer(nnx.Module):
         self.count = nnx.BatchStat(jnp.zeros(()))
         self.sizes = nnx.static([1, 2])
         self.table = np.arange(3.0)
-        self.shifts = (shift := rngs.params.normal((3,))) is None
+        self.left, self.right = nnx.static([1]), nnx.static([1])
+        shift = rngs.params.normal((3,))
         self.shift = lambda x: x + shift
+        self.one, self.same = nnx.Param(shift), nnx.Param(shift)
+        self.function = lambda x: x * scale
+        scale = 1.0
+        self.partial = functools.partial(dict, number=1)
+        self.compiled = jax.jit(lambda x: x)
+        self.frozen = Frozen(1)
+        self.library = LIBRARY
+        self.registry = nnx.static(REGISTRY)
 
     def __call__(self, x: jax.Array) -> tp.Any:
         self.count[...] += 1
         extra = getattr(self, "extra", None)
         x = self.shift(self.norm(self.linear(x))) + self.table
-        x = self.drop(x, deterministic=True)
+        x = self.function(self.drop(x, deterministic=True))
+        self.left.append(2)
+        kept = (
+            *self.left, *self.right, *self.partial().items(), *vars(self.function).items(),
+            getattr(self.compiled, "note", None), *vars(self.frozen).items(), REGISTRY["mode"],
+        )  # fmt: skip
         return {
             "x": x if extra is None else x + extra[...],
             "sizes": list(self.sizes),
-            "note": getattr(self, "note", ""),
+            "note": (getattr(self, "note", ""), kept),
         }
 
 
@@ -67,6 +91,12 @@ class Other(nnx.Module):
     def __call__(self, x: jax.Array) -> tp.Any:
         return {"x": x * self.w, "sizes": [], "note": "other"}
 
+
+LIBRARY = types.ModuleType("library")
+LIBRARY.MODE = 0
+REGISTRY = {"mode": 0}
+COUNT = [0]
+its_locals, evaluate = locals, eval
 
 SEEN: list[tp.Any] = []
 MADE: "weakref.WeakSet[nnx.Module]" = weakref.WeakSet()
@@ -260,6 +290,98 @@ def rate(module, name):
     return module
 
 
+def aliases(module, name):
+    module.right = nnx.static(module.left)
+    return module
+
+
+def aliases_metadata(module, name):
+    module.linear.kernel.set_metadata(left=module.left, right=module.left)
+    return module
+
+
+def marks_function(module, name):
+    module.function.tag = name
+    return module
+
+
+def replaces_defaults(module, name):
+    module.function.__defaults__ = (jnp.ones(3),)
+    return module
+
+
+def fills_cell(module, name):
+    module.function.__closure__[0].cell_contents = float(len(name))
+    return module
+
+
+def changes_partial(module, name):
+    module.partial.keywords["number"] = len(name)
+    return module
+
+
+def marks_compiled(module, name):
+    module.compiled.note = name
+    return module
+
+
+def changes_frozen(module, name):
+    object.__setattr__(module.frozen, "extra", name)
+    return module
+
+
+def asks_whether_tied(module, name):
+    if module.one.get_raw_value() is module.same.get_raw_value():
+        module.note = "tied"
+    return module
+
+
+def asks_library(module, name):
+    if module.library.MODE:
+        module.note = "on"
+    return module
+
+
+def writes_into_registry(module, name):
+    module.registry["mode"] = 1
+    return module
+
+
+def counts(module, name):
+    COUNT[0] += 1
+    module.note = COUNT[0]
+    return module
+
+
+def counts_one_name(module, name):
+    if name == "bb":
+        COUNT[0] += 1
+        module.note = COUNT[0]
+    return module
+
+
+def reads_name_by_alias(module, name):
+    if its_locals()["name"] == "bb":
+        module.note = "bb"
+    return module
+
+
+def reads_name_by_alias_of_eval(module, name):
+    if evaluate("name") == "bb":
+        module.note = "bb"
+    return module
+
+
+def reads_name_by_traceback(module, name):
+    try:
+        raise ValueError
+    except ValueError as error:
+        found = traceback.TracebackException.from_exception(error, capture_locals=True)
+    if "name = 'bb'" in "".join(found.format()):
+        module.note = "bb"
+    return module
+
+
 class Method:
     def __init__(self, name: str) -> None:
         self.name = name
@@ -294,7 +416,10 @@ FUNCTIONS: dict[str, tp.Callable[..., tp.Any]] = {
         writes_into_array, sets_value, sets_metadata, replaces_closure, replaces_layer, shares,
         reorders, changes_class, draws, draws_and_forgets, makes_another, wraps,
         computes_in_vain, logs, logs_name, remembers, registers, calls_back, asks_a_value, fails,
-        rate, with_keyword, by_star)
+        rate, with_keyword, by_star, aliases, aliases_metadata, marks_function,
+        replaces_defaults, fills_cell, changes_partial, marks_compiled, changes_frozen,
+        asks_whether_tied, asks_library, writes_into_registry, counts, counts_one_name,
+        reads_name_by_alias, reads_name_by_alias_of_eval, reads_name_by_traceback)
 } | {
     "method": Method("bb").augment,
     "object": Method("bb"),
@@ -302,7 +427,7 @@ FUNCTIONS: dict[str, tp.Callable[..., tp.Any]] = {
     "lambda": lambda module, name: module,
 }  # fmt: skip
 
-# They find nothing to do for any name, and share one plan.
+# They find nothing to do, and do not read the name: layers of all names share one plan.
 OF_ALL = ("nothing", "asks_config", "logs", "computes_in_vain", "rate", "lambda")
 
 
@@ -339,17 +464,21 @@ def programs(model: nn.Module) -> list[tp.Any]:
         return outcome(lambda: (staged(traced, *args), notes))
 
     SEEN.clear()
+    MADE.clear()
+    COUNT[0] = REGISTRY["mode"] = 0
     found = []
     apply = functools.partial(model.apply, mutable=True)
     made = outcome(lambda: model.init(KEYS, X))
     variables = made if isinstance(made, dict) else {}
-    for _ in range(2):
+    for mode in range(2):
+        LIBRARY.MODE, REGISTRY["mode"] = mode, 0
         found.append(in_trace(lambda keys: model.init_with_output(keys, X), KEYS))
         found.append(in_trace(lambda v: apply(v, X), variables))
         found.append(outcome(lambda: apply(variables, X)))
         found.append(in_trace(lambda keys: apply({}, X, rngs=keys), KEYS))
     jax.effects_barrier()
-    return [made, *found]
+    gc.collect()
+    return [made, *found, sorted(map(str, SEEN)), COUNT[0]]
 
 
 @pytest.mark.parametrize("kind", FUNCTIONS)
@@ -362,6 +491,7 @@ def test_layers_are_what_constructor_and_function_make(kind):
 
 
 @pytest.mark.feature("plans")
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring came with Python 3.12")
 @pytest.mark.parametrize("kind", OF_ALL)
 def test_layers_of_all_names_share_a_plan(kind):
     model = Named(FUNCTIONS[kind], Config())
@@ -391,14 +521,14 @@ def test_what_the_function_reads_is_seen():
     variables = model.init(KEYS, X)
     for mode in (False, False, True, True, False):
         config.mode = mode
-        notes = [part["note"] for part in model.apply(variables, X, mutable=True)[0]]
+        notes = [part["note"][0] for part in model.apply(variables, X, mutable=True)[0]]
         assert notes == (list(NAMES) if mode else [""] * len(NAMES))
 
     model = Named(rate, Config())
     try:
         for value in (1.0, 1.0, 2.0, 1.0, 2.0):
             RATES["a"] = value
-            notes = [part["note"] for part in model.apply(variables, X, mutable=True)[0]]
+            notes = [part["note"][0] for part in model.apply(variables, X, mutable=True)[0]]
             assert notes == ([""] if value == 1.0 else [str(value)]) * len(NAMES)
     finally:
         RATES["a"] = 1.0

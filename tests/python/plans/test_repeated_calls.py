@@ -19,6 +19,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 from flax.core import FrozenDict
+from flax.linen import module as linen_module
 from flax.nnx import pytreelib
 
 from plans.test_random_programs import HELPERS, PLACES, PREAMBLE, WRAPPERS
@@ -303,6 +304,33 @@ class Hybrid(nnx.Module):
 def test_equal_layers_of_a_linen_module_that_a_constructor_runs(kind):
     # Flax's own bridge does not make the variables of a ToNNX inside a ToLinen.
     assert_alike(Hybrid, LAYERS[kind], oracle=ours)
+
+
+class Placed(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        innermost = linen_module._context.module_stack[-1]
+        self.w = nnx.Param(jnp.ones(1 + len(innermost.name or "") if innermost else 1))
+
+
+class Places(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        def give(module, x):
+            return module.w[...]
+
+        return [ours.ToLinen(Placed, name=name)(x, nnx_method=give) for name in ("a", "bb", "c")]
+
+
+class Placing(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.places = ours.lazy_init(ours.ToNNX(Places(), rngs=rngs), X)
+
+    def __call__(self, x: jax.Array) -> tp.Any:
+        return self.places(x)
+
+
+def test_layers_that_read_where_a_linen_module_is_are_made_there():
+    assert_alike(Placing, oracle=ours)
 
 
 @pytest.mark.feature("repeated_calls")
@@ -958,6 +986,72 @@ def forget_a_remembered_result(rngs):
         drawn.cache_clear()
 
 
+@functools.lru_cache
+def kept_node(kind: str) -> tp.Any:
+    return nnx.Variable(jnp.ones(2)) if kind == "variable" else nnx.Dict(a=1)
+
+
+class KeepsNode(nnx.Module):
+    def __init__(self, kind: str, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)))
+        self.kept = kept_node(kind)
+
+
+def keep_remembered_nodes(rngs):
+    for kind in ("variable", "module"):
+        kept_node.cache_clear()
+        layers = [KeepsNode(kind, rngs=rngs) for _ in range(3)]
+        yield nnx.BatchStat(jnp.ones(1 + sum(one.kept is layers[0].kept for one in layers)))
+    kept_node.cache_clear()
+
+
+class Asked(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.size = 1
+        self.info()
+
+    @functools.lru_cache  # noqa: B019
+    def info(self) -> int:
+        return self.size
+
+
+def remember_the_layer(rngs):
+    Asked.info.cache_clear()
+    layers = [Asked(rngs=rngs) for _ in range(3)]
+    for layer in layers:
+        layer.size = 2
+    yield nnx.BatchStat(jnp.ones([layer.info() for layer in layers]))
+
+
+@functools.lru_cache(maxsize=1)
+def last(number: int) -> list[int]:
+    return [number]
+
+
+class KeepsLast(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.w = nnx.Param(rngs.params.normal((2,)) * last(1)[0] * last(2)[0])
+        self.kept = nnx.static(last(1))
+
+
+def a_cache_for_one_result(rngs):
+    last.cache_clear()
+    layers = [KeepsLast(rngs=rngs) for _ in range(3)]
+    yield nnx.BatchStat(jnp.ones(1 + sum(one.kept is layers[0].kept for one in layers)))
+
+
+class RngsInValue(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.rngs = rngs
+        self.value = nnx.Variable((rngs,))
+
+
+def streams_in_a_value(rngs):
+    layers = [RngsInValue(rngs=rngs) for _ in range(3)]
+    same = sum(layer.value.get_raw_value()[0] is layer.rngs for layer in layers)
+    yield nnx.BatchStat(jnp.ones(1 + same))
+
+
 class Warns(nnx.Module):
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         warnings.warn("from the constructor", UserWarning, stacklevel=1)
@@ -1000,7 +1094,8 @@ PROGRAMS = (
     keep_a_new_count, draw_from_numpy, own_streams, streams_at_zero, values_of_counts, branches,
     made_inside, change_what_the_first_one_keeps, keep_a_way_to_the_streams,
     keep_a_list_of_the_streams, hash_themselves, change_a_remembered_result,
-    forget_a_remembered_result, warn_each_time, draw_by_what_layers_keep, reseed_what_layers_keep,
+    forget_a_remembered_result, keep_remembered_nodes, remember_the_layer, a_cache_for_one_result,
+    streams_in_a_value, warn_each_time, draw_by_what_layers_keep, reseed_what_layers_keep,
 )  # fmt: skip
 
 
