@@ -55,12 +55,12 @@ def measured_rounds(
             contender()
     rounds: list[dict[str, float]] = []
     least = 10 if seconds else 1
-    start = time.perf_counter()
+    begin = time.perf_counter()
     # Of contenders that take many seconds, three rounds are enough.
     while (
         len(rounds) < min(least, 3)
-        or (len(rounds) < least and time.perf_counter() < start + 60)
-        or time.perf_counter() < start + seconds
+        or (len(rounds) < least and time.perf_counter() < begin + 60)
+        or time.perf_counter() < begin + seconds
     ):
         times = {}
         gc.collect()

@@ -1,9 +1,11 @@
 """The benchmarks: that they run and measure what they say. Never a time."""
 
+import itertools
 import json
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -122,3 +124,13 @@ def test_every_size_is_measured(results: dict) -> None:
     for sizes in works.values():
         assert sizes == sorted(set(sizes))
         assert len(sizes) == 2
+
+
+@pytest.mark.parametrize(("step", "rounds"), [(0.01, 81), (1.0, 10), (30.0, 3)])
+def test_rounds_end_when_their_time_is_over(
+    step: float, rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(0.0, step)
+    monkeypatch.setattr(measure, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    contenders = {"native": lambda: None, "ours": lambda: None}
+    assert len(measure.measured_rounds(contenders, 4.0)) == rounds
