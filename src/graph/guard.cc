@@ -8,9 +8,6 @@ namespace nnx_wrappers::graph {
 
 std::optional<std::string> GuardSet::first_change() const {
   const py::GarbageCollectionPause no_finalizers;
-  for (const auto& set : sets_) {
-    if (auto change = set->first_change()) return change;
-  }
   for (const auto& guard : guards_) {
     if (!guard->holds()) return guard->changed_part();
   }
@@ -19,15 +16,11 @@ std::optional<std::string> GuardSet::first_change() const {
 
 size_t GuardSet::size() const {
   size_t size = 0;
-  for (const auto& set : sets_) size += set->size();
   for (const auto& guard : guards_) size += guard->size();
   return size;
 }
 
 bool GuardSet::sees_every_change() const {
-  for (const auto& set : sets_) {
-    if (!set->sees_every_change()) return false;
-  }
   for (const auto& guard : guards_) {
     if (!guard->sees_every_change()) return false;
   }

@@ -51,18 +51,14 @@ class GuardSet {
  public:
   void add(std::unique_ptr<Guard> guard) { guards_.push_back(std::move(guard)); }
 
-  // Adds all guards of another set, which are compared before those of this one.
-  void add(std::shared_ptr<const GuardSet> guards) { sets_.push_back(std::move(guards)); }
-
   // The path of the first part that has changed; nothing if all guards hold.
   std::optional<std::string> first_change() const;
 
   size_t size() const;
-  bool empty() const { return guards_.empty() && sets_.empty(); }
+  bool empty() const { return guards_.empty(); }
   bool sees_every_change() const;
 
  private:
-  std::vector<std::shared_ptr<const GuardSet>> sets_;
   std::vector<std::unique_ptr<Guard>> guards_;
 };
 

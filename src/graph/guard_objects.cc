@@ -147,8 +147,10 @@ void GuardRecorder::inspect_lru_cache(nb::handle wrapper, const std::string& pat
       guard<LruCacheGuard>(path, part);
       cache.table = nb::borrow(part);
       cache.size = nb::len(part);
-      for (const auto& [key, value] : py::borrowed_items(part.ptr()))
+      for (const auto& [key, value] : py::borrowed_items(part.ptr())) {
         cache.is_bounded = full_type_name(Py_TYPE(value)) == "functools._lru_list_elem";
+        break;  // all are of one type
+      }
     } else if (!PyType_Check(part.ptr())) {
       enqueue(part, path);
     }

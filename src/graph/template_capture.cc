@@ -23,18 +23,20 @@ namespace nnx_wrappers::graph {
 
 namespace {
 
-// True for a container that has a module or a Variable inside, whose identity would be lost.
+bool is_node(nb::handle value) {
+  const upstream::NodeKind kind = upstream::kind_of(value);
+  return kind == upstream::NodeKind::kPytree || kind == upstream::NodeKind::kVariable ||
+         kind == upstream::NodeKind::kGraphNode;
+}
+
+// True for a pytree that is a module or a Variable, or has one inside: its identity would be lost.
 bool holds_node(nb::handle value) {
-  const py::RecursionGuard guard(" while reading a value of an NNX module");
-  const auto is_or_holds = [](nb::handle part) {
-    const upstream::NodeKind kind = upstream::kind_of(part);
-    return kind == upstream::NodeKind::kPytree || kind == upstream::NodeKind::kVariable ||
-           kind == upstream::NodeKind::kGraphNode || holds_node(part);
-  };
-  if (py::is_list_or_tuple(value)) return std::ranges::any_of(py::elements(value), is_or_holds);
-  if (PyDict_Check(value.ptr()) == 0) return false;
-  return std::ranges::any_of(py::dict_items(value),
-                             [&](const py::Item& item) { return is_or_holds(item.second); });
+  if (upstream::is_array(value) || upstream::is_tracer(value)) return false;
+  nb::dict stop_at_nodes;
+  stop_at_nodes["is_leaf"] = nb::cpp_function(is_node);
+  const nb::object flat =
+      py::call(upstream::facade().tree_flatten, nb::make_tuple(value), stop_at_nodes);
+  return std::ranges::any_of(py::elements(flat[0]), is_node);
 }
 
 }  // namespace

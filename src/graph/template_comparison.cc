@@ -10,6 +10,7 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/recursion.h"
+#include "upstream/array.h"
 #include "upstream/facade.h"
 #include "upstream/program.h"
 #include "upstream/pytree_state.h"
@@ -40,6 +41,15 @@ bool holds_same(nb::handle original, nb::handle copy) {
   if (PySet_CheckExact(original.ptr())) return py::equal(original, copy);
   if (is_numpy(original)) return py::equal(bytes_of_numpy(original), bytes_of_numpy(copy));
   return original.is(copy);
+}
+
+nb::object flattened(nb::handle value) { return upstream::facade().tree_flatten(value); }
+
+// True if a pytree has the structure of its copy, and leaves that hold the same.
+bool has_same_leaves(nb::handle original, nb::handle copy) {
+  const nb::object flat = flattened(original);
+  const nb::object flat_copy = flattened(copy);
+  return py::equal(flat[1], flat_copy[1]) && holds_same(flat[0], flat_copy[0]);
 }
 
 bool is_same(const Attribute& one, const Attribute& other) {
@@ -99,8 +109,12 @@ Contents::Contents(const Template& of, const Captured& captured) {
     if (PyFunction_Check(node.ptr()) != 0) comparisons.add_root(node, "a closure");
   }
   for (const nb::object& value : captured.values) {
-    if (py::is_list_or_tuple(value) || PyDict_CheckExact(value.ptr()) || is_numpy(value))
-      copied_.push_back({value, upstream::copied_value(value)});
+    if (upstream::is_jax_array(value)) continue;
+    values_.push_back({value, upstream::copied_value(value)});
+    for (const nb::object& leaf : py::elements(flattened(value)[0])) {
+      if (!upstream::is_array(leaf) && !upstream::is_tracer(leaf))
+        comparisons.add_root(leaf, "a value");
+    }
   }
   shared_ = comparisons.guards_of_roots();
 }
@@ -112,6 +126,9 @@ bool Contents::are_unchanged() const {
              [](const Flags& flags) {
                return upstream::initializing_flag(flags.state).is(flags.initializing);
              }) &&
+         std::ranges::all_of(
+             values_,
+             [](const Copied& copied) { return has_same_leaves(copied.original, copied.copy); }) &&
          std::ranges::all_of(copied_, [](const Copied& copied) {
            return holds_same(copied.original, copied.copy);
          });

@@ -28,7 +28,8 @@ class Contents {
     nb::object state;  // a PytreeState
     nb::object initializing;
   };
-  std::vector<Copied> copied_;
+  std::vector<Copied> copied_;  // static attributes
+  std::vector<Copied> values_;  // pytrees
   std::vector<Flags> flags_;
   std::shared_ptr<const GuardSet> shared_;  // of functions and of what instances share
 };

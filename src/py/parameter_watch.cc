@@ -15,6 +15,7 @@ namespace nnx_wrappers::py {
 #if PY_VERSION_HEX < 0x030c0000
 
 ParameterWatch::ParameterWatch(nb::handle /*function*/, size_t /*position*/) {}
+bool ParameterWatch::is_watching() const { return false; }
 bool ParameterWatch::is_unread() const { return false; }
 
 #else
@@ -84,13 +85,15 @@ ParameterWatch::ParameterWatch(nb::handle function, size_t position)
     : position_(position), code_(code_with_local(function, position)) {
   if (!code_.is_valid() || watch_of_thread != nullptr) return;
   tool_.emplace("INSTRUCTION", definition);
-  watch_of_thread = this;
   tool_->watch(code_);
+  watch_of_thread = this;
 }
 
 ParameterWatch::~ParameterWatch() {
   if (tool_) watch_of_thread = nullptr;
 }
+
+bool ParameterWatch::is_watching() const { return tool_ && tool_->has_id(); }
 
 bool ParameterWatch::is_unread() const {
   if (offsets_.empty()) return false;

@@ -29,6 +29,9 @@ class ParameterWatch {
   ParameterWatch(const ParameterWatch&) = delete;
   ParameterWatch& operator=(const ParameterWatch&) = delete;
 
+  // False if nothing will be known.
+  bool is_watching() const;
+
   // True if the function has run and has not read the argument. It may have done so by a frame
   // object, or by a builtin such as `locals`.
   bool is_unread() const;

@@ -10,13 +10,14 @@ namespace nnx_wrappers::bridge {
 namespace nb = nanobind;
 
 nb::object AugmentCheck::run(const nb::object& module) {
+  const py::ParameterWatch name(call_.augment_fn, 1);
+  if (!name.is_watching()) return augmented(call_, module);
   std::optional<ModuleState> before;
   try {
     before.emplace(module, ModuleState::Objects{call_.args, call_.kwargs}, recorder_);
   } catch (const graph::Refusal&) {
     return augmented(call_, module);  // such a module has no plan
   }
-  const py::ParameterWatch name(call_.augment_fn, 1);
   nb::object returned = augmented(call_, module);
   does_nothing_ = name.is_unread() && !recorder_.has_read_locals() && returned.is(module) &&
                   before->is_unchanged();

@@ -145,7 +145,7 @@ bool append_settings(nb::list& key) {
   return true;
 }
 
-CallKey key_of(const ConstructorCall& call, WithName with_name) {
+CallKey key_of(const ConstructorCall& call) {
   nb::list key;
   std::string reason;
   const auto add = [&](nb::handle value, const char* what) {
@@ -163,7 +163,6 @@ CallKey key_of(const ConstructorCall& call, WithName with_name) {
     return {{}, reason};
   }
   if (!append_settings(key)) return {{}, "logical axis rules that cannot be compared"};
-  if (with_name == WithName::kIfAugmented && !call.augment_fn.is_none()) key.append(call.name);
   key.append(nb::bool_(call.takes_rngs));
   key.append(nb::bool_(call.falls_back));
   for (const Stream& stream : call.streams) {

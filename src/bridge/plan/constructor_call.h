@@ -51,18 +51,15 @@ nanobind::object augmented(const ConstructorCall& call, const nanobind::object& 
 // context. Returns false if that has no key.
 bool append_settings(nanobind::list& key);
 
-// The key of a constructor call. Calls with equal keys have equal arguments, streams, trace
+// The key of a constructor call, without the name, which only an augment function is given. Calls
+// with equal keys have equal arguments, streams, trace
 // contexts of JAX and configurations of Flax. Whatever else the constructor depends on is compared
 // by guards.
 struct CallKey {
   nanobind::object key;  // invalid if the call has none
   std::string reason;    // why it has none
 };
-enum class WithName {
-  kIfAugmented,  // only an augment function is given the name of the module
-  kNever         // the key of all calls that differ only in the name
-};
-CallKey key_of(const ConstructorCall& call, WithName with_name = WithName::kIfAugmented);
+CallKey key_of(const ConstructorCall& call);
 
 // Adds to a recording the objects that the key has by identity: guards compare their contents.
 void add_roots(const ConstructorCall& call, graph::GuardRecorder& recorder);

@@ -23,15 +23,14 @@ namespace nb = nanobind;
 
 namespace {
 
-// The keys of a call. With an augment function they are two: that of its name, and that of calls of
-// all names, for which the function does nothing.
-struct Keys {
-  nb::object own;
-  nb::object of_all_names;  // invalid without an augment function
-};
+// The key of the calls of one name, which have a plan of their own where the augment function does
+// something. Invalid without an augment function. `key` is that of calls of all names.
+nb::object named_key(const ConstructorCall& call, const nb::object& key) {
+  return call.augment_fn.is_none() ? nb::object() : nb::object(nb::make_tuple(key, call.name));
+}
 
 // Makes a plan, and puts it into the cache if it may be used again.
-Planned new_plan(const ConstructorCall& call, const Keys& keys, const std::string& changed,
+Planned new_plan(const ConstructorCall& call, const nb::object& key, const std::string& changed,
                  UsageOfCall& usage) {
   PlanCache& plans = PlanCache::get();
   ConstructionPlan::Built built = ConstructionPlan::build(call);
@@ -39,16 +38,19 @@ Planned new_plan(const ConstructorCall& call, const Keys& keys, const std::strin
   graph::Dependencies& dependencies = built.dependencies;
   if (dependencies.guards != nullptr) {
     const nb::object key_after = key_of(call).key;
-    if (!key_after.is_valid() || !key_after.equal(keys.own)) {
+    if (!key_after.is_valid() || !key_after.equal(key)) {
       dependencies = {nullptr, "arguments that the constructor changes", false};
     }
   }
-  const nb::object& key = built.is_of_all_names ? keys.of_all_names : keys.own;
+  const nb::object of_name = named_key(call, key);
+  const bool is_of_name = of_name.is_valid() && !built.is_of_all_names;
   std::string reason = dependencies.reason;
   if (dependencies.guards == nullptr) {
-    plans.add_reason(keys.own, reason, dependencies.may_be_retried, call.interceptors);
+    plans.add_reason(of_name.is_valid() ? of_name : key, reason, dependencies.may_be_retried,
+                     call.interceptors);
   } else {
-    reason = plans.add(key, {plan, dependencies.guards, changed}, call.interceptors);
+    reason = plans.add(is_of_name ? of_name : key, {plan, dependencies.guards, changed},
+                       call.interceptors);
   }
   reason.empty() ? usage.plan_built(changed) : usage.not_planned(reason);
   if (dependencies.observed_tracing) return {};  // the constructor has to run outside of a trace
@@ -76,13 +78,9 @@ Planned plan_for(const ConstructorCall& call, UsageOfCall& usage) {
   try {
     const CallKey call_key = key_of(call);
     if (call_key.key.is_valid()) {
-      Keys keys{call_key.key, {}};
-      if (!call.augment_fn.is_none()) keys.of_all_names = key_of(call, WithName::kNever).key;
-      const PlanCache::Found found = keys.of_all_names.is_valid()
-                                         ? plans.find(keys.of_all_names, keys.own)
-                                         : plans.find(keys.own);
+      const PlanCache::Found found = plans.find(call_key.key, named_key(call, call_key.key));
       if (found.plan == nullptr && found.reason.empty())
-        return new_plan(call, keys, found.changed, usage);
+        return new_plan(call, call_key.key, found.changed, usage);
       found.plan != nullptr ? usage.plan_hit() : usage.not_planned(found.reason);
       return {found.plan, false};
     }
@@ -103,7 +101,7 @@ InitCall::InitCall(const ConstructorCall& call, UsageOfCall& usage) {
   PlanCache& plans = PlanCache::get();
   try {
     // A plan for one name has no equal.
-    const CallKey call_key = key_of(call, WithName::kNever);
+    const CallKey call_key = key_of(call);
     if (!call_key.key.is_valid()) return;
     const std::optional<bool> may_be_planned = plans.may_plan_init(call_key.key);
     if (!may_be_planned) recorded_key_ = call_key.key;
@@ -113,9 +111,7 @@ InitCall::InitCall(const ConstructorCall& call, UsageOfCall& usage) {
       usage.plan_hit();
       plan_ = std::move(found.plan);
     } else if (found.reason.empty()) {
-      const Keys keys =
-          call.augment_fn.is_none() ? Keys{call_key.key, {}} : Keys{key_of(call).key, call_key.key};
-      plan_ = new_plan(call, keys, found.changed, usage).plan;
+      plan_ = new_plan(call, call_key.key, found.changed, usage).plan;
     }
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_Exception)) throw;

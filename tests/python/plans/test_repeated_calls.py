@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from flax import nnx
+from flax import nnx, struct
 from flax.core import FrozenDict
 from flax.linen import module as linen_module
 from flax.nnx import pytreelib
@@ -1040,16 +1040,36 @@ def a_cache_for_one_result(rngs):
     yield nnx.BatchStat(jnp.ones(1 + sum(one.kept is layers[0].kept for one in layers)))
 
 
+@struct.dataclass
+class Frozen:
+    held: tp.Any
+
+
 class RngsInValue(nnx.Module):
-    def __init__(self, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, place: str, *, rngs: nnx.Rngs) -> None:
         self.rngs = rngs
-        self.value = nnx.Variable((rngs,))
+        self.value = nnx.Variable(VALUES[place](rngs))
+
+
+VALUES: dict[str, tp.Callable[[tp.Any], tp.Any]] = {
+    "itself": lambda rngs: rngs,
+    "tuple": lambda rngs: (rngs,),
+    "dict": lambda rngs: {"a": rngs},
+    "frozen dict": lambda rngs: FrozenDict({"a": rngs}),
+    "dataclass": Frozen,
+}
+
+
+def has_its_streams(layer: RngsInValue) -> bool:
+    value = layer.value.get_raw_value()
+    parts = jax.tree.leaves(value, is_leaf=lambda part: part is layer.rngs)
+    return any(part is layer.rngs for part in parts)
 
 
 def streams_in_a_value(rngs):
-    layers = [RngsInValue(rngs=rngs) for _ in range(3)]
-    same = sum(layer.value.get_raw_value()[0] is layer.rngs for layer in layers)
-    yield nnx.BatchStat(jnp.ones(1 + same))
+    for place in VALUES:
+        layers = [RngsInValue(place, rngs=rngs) for _ in range(3)]
+        yield nnx.BatchStat(jnp.ones(1 + sum(map(has_its_streams, layers))))
 
 
 class Warns(nnx.Module):
