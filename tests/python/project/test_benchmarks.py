@@ -1,5 +1,6 @@
 """The benchmarks: that they run and measure what they say. Never a time."""
 
+import functools
 import itertools
 import json
 import re
@@ -134,3 +135,25 @@ def test_rounds_end_when_their_time_is_over(
     monkeypatch.setattr(measure, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
     contenders = {"native": lambda: None, "ours": lambda: None}
     assert len(measure.measured_rounds(contenders, 4.0)) == rounds
+
+
+def test_each_contender_runs_after_each_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0.0, 0.02)
+    monkeypatch.setattr(measure, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    order: list[str] = []
+    contenders = {name: functools.partial(order.append, name) for name in "abc"}
+    rounds = measure.measured_rounds(contenders, 4.0)
+    turns = order[-3 * len(rounds) :]
+    neighbours = [
+        pair for first in range(0, 18, 3) for pair in itertools.pairwise(turns[first:][:3])
+    ]
+    assert sorted(set(neighbours)) == sorted(itertools.permutations("abc", 2))
+
+
+@pytest.mark.parametrize(("step", "calls"), [(0.02, 1), (0.005, 4), (0.0, 100)])
+def test_short_calls_are_timed_together(
+    step: float, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(0.0, step)
+    monkeypatch.setattr(measure, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert measure.calls_of_a_turn(lambda: None) == calls
