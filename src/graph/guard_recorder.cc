@@ -120,9 +120,7 @@ Dependencies GuardRecorder::finish() {
   gc_pause_.reset();
   const unsigned long switches = py::thread_switches();
   if (!is_refused()) refuse(reason_incomplete);
-  if (!is_refused() && !py::equal(numpy_random_state_, upstream::numpy_random_state())) {
-    refuse("it draws from numpy.random");
-  }
+  if (!is_refused() && has_drawn_from_numpy()) refuse("it draws from numpy.random");
   if (!is_refused()) refuse(suspected_reason_);
   if (!is_refused() && (reads_axes_ || has_any_name(kAxisNames))) {
     guard<ReadGuard>("a named axis", nb::none(), [](nb::handle) { return upstream::named_axes(); });
@@ -160,8 +158,11 @@ bool GuardRecorder::may_observe_context() const {
 bool GuardRecorder::is_unchanged_so_far() const {
   return !is_refused() && !may_observe_context() && suspected_reason_.empty() && recorder_ &&
          std::ranges::none_of(lru_caches_, &LruCache::may_differ) &&
-         recorder_->reason_incomplete().empty() && !guards_->first_change() &&
-         py::equal(numpy_random_state_, upstream::numpy_random_state());
+         recorder_->reason_incomplete().empty() && !guards_->first_change();
+}
+
+bool GuardRecorder::has_drawn_from_numpy() const {
+  return !py::equal(numpy_random_state_, upstream::numpy_random_state());
 }
 
 size_t GuardRecorder::linen_modules_made() const {

@@ -65,6 +65,9 @@ class GuardRecorder : public py::CallObserver {
   // same as before.
   bool is_unchanged_so_far() const;
 
+  // True if the code, or code that it runs, has drawn from numpy's global generator so far.
+  bool has_drawn_from_numpy() const;
+
   // How many Linen modules the code has made so far. The innermost Linen module knows each.
   size_t linen_modules_made() const;
 

@@ -9,6 +9,7 @@
 #include "graph/template_node.h"
 #include "py/containers.h"
 #include "py/function.h"
+#include "py/identity_set.h"
 #include "py/object.h"
 #include "py/recursion.h"
 #include "upstream/array.h"
@@ -131,11 +132,13 @@ class Capture {
 
   size_t add_slot(nb::object type, nb::handle held) {
     const nb::object value = in_closures_ ? upstream::without_leaked(held) : nb::borrow(held);
-    bool traced = false;
-    if (holds_node(value)) refuse("a value that holds a node");
-    for (const nb::object& leaf : py::elements(upstream::facade().tree_flatten(value)[0])) {
-      traced = traced || upstream::is_tracer(leaf);
-      if (upstream::is_array_ref(leaf)) refuse("an array ref");
+    bool traced = upstream::is_tracer(value);
+    if (!upstream::is_jax_array(value)) {
+      if (holds_node(value)) refuse("a value that holds a node");
+      for (const nb::object& leaf : py::elements(upstream::facade().tree_flatten(value)[0])) {
+        traced = traced || upstream::is_tracer(leaf);
+        if (upstream::is_array_ref(leaf)) refuse("an array ref");
+      }
     }
     made_.slots_.push_back({path_, std::move(type), traced ? nb::object() : value, in_closures_});
     made_.slots_.back().is_shared = how_kept_({}, {}, value) == Kept::kItself;
@@ -143,15 +146,16 @@ class Capture {
     return made_.slots_.size() - 1;
   }
 
-  void require_reusable_class(nb::handle type) const {
-    if (!shared_.contains(type) && is_call_local(type))
-      refuse(py::describe(type) + ", which the constructor made,");
+  void require_reusable_class(nb::handle type) {
+    if (shared_.contains(type) || reusable_classes_.contains(type)) return;
+    if (is_call_local(type)) refuse(py::describe(type) + ", which the constructor made,");
+    reusable_classes_.insert(type);
   }
 
   void require_made_in_this_trace(nb::handle object) const {
     const nb::object trace_state = upstream::trace_state_of(object);
     if (!trace_state.is_valid()) refuse(py::describe(object) + " whose constructor did not run");
-    if (upstream::is_current_trace(trace_state)) return;
+    if (current_trace_.has_made(trace_state)) return;
     if (in_closures_ && upstream::is_leaked(trace_state)) return;
     refuse("a module or Variable that the constructor did not make");
   }
@@ -327,6 +331,8 @@ class Capture {
     Path path;  // of the attribute whose value is the closure
   };
   std::vector<Cell> cells_;
+  py::IdentitySet reusable_classes_;
+  const upstream::CurrentTrace current_trace_;
   bool in_closures_ = false;
 };
 

@@ -14,13 +14,15 @@ nb::object get(nb::handle object, nb::handle name) {
 }
 
 nb::object get_optional(nb::handle object, nb::handle name) {
-  PyObject* value = PyObject_GetAttr(object.ptr(), name.ptr());
-  if (value == nullptr) {
-    if (PyErr_ExceptionMatches(PyExc_AttributeError) == 0) throw nb::python_error();
-    PyErr_Clear();
-    return {};
-  }
-  return nb::steal(value);
+  // Most objects say without an error that an attribute is not there.
+  PyObject* value = nullptr;
+#if PY_VERSION_HEX >= 0x030d0000
+  const int found = PyObject_GetOptionalAttr(object.ptr(), name.ptr(), &value);
+#else
+  const int found = _PyObject_LookupAttr(object.ptr(), name.ptr(), &value);
+#endif
+  if (found < 0) throw nb::python_error();
+  return found == 0 ? nb::object() : nb::steal(value);
 }
 
 nb::object class_attribute(nb::handle type, nb::handle name) {

@@ -13,9 +13,14 @@ namespace nnx_wrappers::upstream {
 
 namespace {
 
+// The weak reference in JAX's opaque trace state; an invalid object if it has none.
+nb::object reference_of(nb::handle opaque) {
+  return py::get_optional(opaque, nb::str("_trace_ref"));
+}
+
 // The trace of JAX's opaque trace state; an invalid object if it is gone.
 nb::object trace_of(nb::handle opaque) {
-  const nb::object reference = py::get_optional(opaque, nb::str("_trace_ref"));
+  const nb::object reference = reference_of(opaque);
   if (!reference.is_valid()) return {};
   nb::object trace = reference();
   return trace.is_none() ? nb::object() : trace;
@@ -57,6 +62,16 @@ bool is_current_trace(nb::handle trace_state) {
   if (!py::truthy(trace_state.attr("is_valid")())) return false;
   // Up to Flax 0.10.4 is_valid answers True always, and a tracer may be left in a Variable.
   return !dialect().has_older_variables || py::equal(trace_state, facade().trace_state());
+}
+
+CurrentTrace::CurrentTrace() : reference_(reference_of(facade().current_trace())) {}
+
+bool CurrentTrace::has_made(nb::handle trace_state) const {
+  // Two weak references to one object are one object.
+  const nb::object opaque = py::get_optional(trace_state, nb::str("jax_trace"));
+  const bool is_same =
+      reference_.is_valid() && opaque.is_valid() && reference_.is(reference_of(opaque));
+  return (is_same && !dialect().has_older_variables) || is_current_trace(trace_state);
 }
 
 bool may_change_in_current_trace(nb::handle object) {

@@ -17,6 +17,18 @@ nb::object trace_state_of(nb::handle object);
 // True if this TraceState is that of the current trace.
 bool is_current_trace(nb::handle trace_state);
 
+// The trace that is the current one when the object is made.
+class CurrentTrace {
+ public:
+  CurrentTrace();
+
+  // The answer of is_current_trace while the trace is the current one.
+  bool has_made(nb::handle trace_state) const;
+
+ private:
+  nb::object reference_;  // JAX's weak reference to it; invalid if JAX does not show it
+};
+
 // True if Flax lets the current trace change the object: it was made in this trace, or has no
 // TraceState.
 bool may_change_in_current_trace(nb::handle object);

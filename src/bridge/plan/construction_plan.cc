@@ -75,13 +75,13 @@ nb::object rngs_from(const ConstructorCall& call, const nb::args& inputs) {
 }  // namespace
 
 void ConstructionPlan::complete() {
-  moves_linen_modules_ = captured_.moves_linen_modules();
+  moves_linen_modules_ = captured_->moves_linen_modules();
   prepare_closure_values();
-  for (const graph::Slot& slot : captured_.slots()) {
+  for (const graph::Slot& slot : captured_->slots()) {
     const bool is_state = slot.type.is_valid() && !slot.is_in_closure;
     collections_.push_back(is_state ? upstream::collection_of(slot.type) : nb::object());
   }
-  layout_ = std::make_unique<const VariableLayout>(captured_.slots(), collections_);
+  layout_ = std::make_unique<const VariableLayout>(captured_->slots(), collections_);
   for (const nb::object& aval : upstream::output_avals(program_)) {
     is_exact_.push_back(is_integer_or_key(aval));
   }
@@ -95,6 +95,7 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   add_roots(call, recorder);
   AugmentCheck augment(call, recorder);
   const nb::tuple inputs = abstract_inputs(call);
+  const auto captured = std::make_shared<ModuleCapture>();
   const auto construct_traced = [&](const nb::args& traced) -> nb::object {
     const nb::object rngs = rngs_from(call, traced);
     recorder.start();
@@ -104,7 +105,7 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
     }();
     dependencies = recorder.finish();
     try {
-      return plan->captured_.take_apart(module, {call.args, call.kwargs}, recorder);
+      return captured->take_apart(module, {call.args, call.kwargs}, recorder);
     } catch (const graph::Refusal& refusal) {
       reason = refusal.what();
       return nb::tuple();
@@ -115,19 +116,41 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   if (reason.empty() && dependencies.observed_context)
     reason = "a constructor that asks about Linen's context";
   if (!reason.empty()) return {nullptr, {nullptr, reason, false}};
+  plan->captured_ = captured;
   plan->program_ = trace.program;
   plan->keys_ = nb::len(inputs) - call.streams.size();
   plan->complete();
   return {std::move(plan), std::move(dependencies), augment.does_nothing()};
 }
 
+std::unique_ptr<ConstructionPlan> ConstructionPlan::of(const InitProgram& recorded,
+                                                       const ConstructorCall& call) {
+  std::unique_ptr<ConstructionPlan> plan(new ConstructionPlan());
+  const nb::tuple inputs = abstract_inputs(call);
+  const size_t keys = nb::len(inputs) - call.streams.size();
+  // The recorded constructor began with counts of zero, as each one does.
+  const auto of_keys = [keys, function = recorded.function](const nb::args& traced) {
+    nb::list given;
+    for (size_t i = 0; i < keys; ++i) given.append(traced[i]);
+    nb::list outputs;
+    for (const nb::object& output : upstream::evaluate(function, nb::tuple(given)))
+      outputs.append(output);
+    return nb::tuple(outputs);
+  };
+  plan->captured_ = recorded.captured;
+  plan->program_ = upstream::trace_program(nb::cpp_function(of_keys), inputs);
+  plan->keys_ = keys;
+  plan->complete();
+  return plan;
+}
+
 void ConstructionPlan::prepare_closure_values() {
-  const auto& slots = captured_.slots();
-  std::vector<bool> needed(captured_.outputs(), false);
+  const auto& slots = captured_->slots();
+  std::vector<bool> needed(captured_->outputs(), false);
   bool any = false;
   for (size_t i = 0; i < slots.size(); ++i) {
-    if (!slots[i].is_in_closure || !captured_.is_computed(i)) continue;
-    for (size_t output = captured_.first_output(i); output < captured_.first_output(i + 1);
+    if (!slots[i].is_in_closure || !captured_->is_computed(i)) continue;
+    for (size_t output = captured_->first_output(i); output < captured_->first_output(i + 1);
          ++output)
       needed[output] = any = true;
   }
@@ -140,13 +163,13 @@ void ConstructionPlan::prepare_closure_values() {
 void ConstructionPlan::add_closure_values(const std::vector<nb::object>& inputs,
                                           std::vector<nb::object>& values) const {
   if (!closure_part_) return;
-  const auto& slots = captured_.slots();
+  const auto& slots = captured_->slots();
   const std::vector<nb::object> outputs =
       upstream::evaluate(closure_part_->function, select(inputs, closure_part_->used_inputs));
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
-    if (slots[i].is_in_closure && captured_.is_computed(i))
-      values[i] = captured_.value_from(outputs, next, i);
+    if (slots[i].is_in_closure && captured_->is_computed(i))
+      values[i] = captured_->value_from(outputs, next, i);
   }
 }
 
@@ -216,7 +239,7 @@ ConstructionPlan::Made ConstructionPlan::instantiate(const ConstructorCall& call
   Taken taken{*std::move(values), {}};
   for (size_t i = 0; i < taken.values.size(); ++i) {
     if (!taken.values[i].is_valid()) {
-      if (is_parameter(i)) taken.missing.push_back(captured_.slots()[i].path);
+      if (is_parameter(i)) taken.missing.push_back(captured_->slots()[i].path);
     } else if (!has_structure_of(i, taken.values[i])) {
       return {};
     }
@@ -231,12 +254,12 @@ bool ConstructionPlan::is_parameter(size_t slot) const {
 bool ConstructionPlan::has_structure_of(size_t slot, nb::handle value) const {
   if (!py::is_list_or_tuple(value)) return true;
   const nb::object structure = upstream::facade().tree_flatten(value)[1];
-  return structure.equal(captured_.structure(slot));
+  return structure.equal(captured_->structure(slot));
 }
 
 ConstructionPlan::Made ConstructionPlan::instantiate(const ConstructorCall& call, nb::handle scope,
                                                      graph::StateTree& given, bool in_steps) const {
-  const auto& slots = captured_.slots();
+  const auto& slots = captured_->slots();
   Taken taken;
   taken.values.reserve(slots.size());
   for (size_t i = 0; i < slots.size(); ++i) {
@@ -252,7 +275,7 @@ ConstructionPlan::Made ConstructionPlan::instantiate(const ConstructorCall& call
 }
 
 nb::object ConstructionPlan::initialize(const ConstructorCall& call, nb::handle scope) const {
-  Taken none{std::vector<nb::object>(captured_.slots().size()), {}};
+  Taken none{std::vector<nb::object>(captured_->slots().size()), {}};
   return finish(call, scope, std::move(none), Run::kStaged).module;
 }
 
@@ -260,16 +283,16 @@ ConstructionPlan::Made ConstructionPlan::finish(const ConstructorCall& call, nb:
                                                 Taken taken, Run run) const {
   if (moves_linen_modules_ && !upstream::is_innermost_without_names()) return {};
   std::vector<nb::object>& values = taken.values;
-  const auto& slots = captured_.slots();
+  const auto& slots = captured_->slots();
   std::vector<bool> needed(is_exact_.size(), false);
   for (size_t i = 0; i < slots.size(); ++i) {
     if (values[i].is_valid()) continue;
-    if (!captured_.is_computed(i)) {
-      values[i] = captured_.constant(i);
+    if (!captured_->is_computed(i)) {
+      values[i] = captured_->constant(i);
       continue;
     }
     if (slots[i].is_in_closure && run != Run::kStaged) continue;
-    for (size_t output = captured_.first_output(i); output < captured_.first_output(i + 1);
+    for (size_t output = captured_->first_output(i); output < captured_->first_output(i + 1);
          ++output) {
       if (!is_exact_[output] && run == Run::kCompiled) return {};
       needed[output] = true;
@@ -286,9 +309,9 @@ ConstructionPlan::Made ConstructionPlan::finish(const ConstructorCall& call, nb:
                       : upstream::evaluate(part->function, select(inputs, part->used_inputs));
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
-    if (!values[i].is_valid()) values[i] = captured_.value_from(outputs, next, i);
+    if (!values[i].is_valid()) values[i] = captured_->value_from(outputs, next, i);
   }
-  return {captured_.instantiate(values), std::move(taken.missing)};
+  return {captured_->instantiate(values), std::move(taken.missing)};
 }
 
 }  // namespace nnx_wrappers::bridge

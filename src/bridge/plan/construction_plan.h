@@ -11,6 +11,7 @@
 
 #include "bridge/plan/constructor_call.h"
 #include "bridge/plan/module_capture.h"
+#include "bridge/plan/recorded_init.h"
 #include "bridge/plan/variable_layout.h"
 #include "graph/guard_recorder.h"
 #include "graph/state_tree.h"
@@ -32,6 +33,10 @@ class ConstructionPlan {
 
   // Traces the constructor. A BaseException that is no Exception passes through.
   static Built build(const ConstructorCall& call);
+
+  // The plan of a constructor call that an `init` has recorded. `call` has the same key.
+  static std::unique_ptr<ConstructionPlan> of(const InitProgram& recorded,
+                                              const ConstructorCall& call);
 
   struct Made {
     nanobind::object module;           // invalid if the plan cannot make one
@@ -95,7 +100,7 @@ class ConstructionPlan {
   std::vector<nanobind::object> inputs_for(const ConstructorCall& call, nanobind::handle scope,
                                            const Part& part) const;
 
-  ModuleCapture captured_;
+  std::shared_ptr<const ModuleCapture> captured_;
   std::vector<nanobind::object> collections_;  // of each slot; invalid if it has none
   std::unique_ptr<const VariableLayout> layout_;
   nanobind::object program_;  // a ClosedJaxpr of keys, then counts

@@ -186,6 +186,10 @@ nb::tuple ModuleCapture::outputs_of(const Objects& values) {
     first_output_.push_back(nb::len(outputs));
     trees_.emplace_back();
     if (!is_computed(i)) continue;
+    if (upstream::is_jax_array(values[i])) {
+      outputs.append(values[i]);
+      continue;
+    }
     const nb::object flat = upstream::facade().tree_flatten(values[i]);
     for (const nb::object& leaf : py::elements(flat[0])) {
       const bool is_computed_leaf = upstream::is_tracer(leaf);
@@ -214,12 +218,15 @@ nb::object ModuleCapture::instantiate_from(const Objects& outputs, size_t& next,
 }
 
 nb::object ModuleCapture::structure(size_t slot) const {
-  if (is_computed(slot)) return trees_[slot].structure;
-  return nb::object(upstream::facade().tree_flatten(slots()[slot].constant)[1]);
+  const bool is_tree = is_computed(slot) && trees_[slot].structure.is_valid();
+  if (is_tree) return trees_[slot].structure;
+  const nb::object leaf_or_tree = is_computed(slot) ? nb::bool_(true) : slots()[slot].constant;
+  return nb::object(upstream::facade().tree_flatten(leaf_or_tree)[1]);
 }
 
 nb::object ModuleCapture::value_from(const std::vector<nb::object>& outputs, size_t& next,
                                      size_t slot) const {
+  if (!trees_[slot].structure.is_valid()) return outputs.at(next++);
   nb::list leaves;
   for (const nb::object& constant : trees_[slot].leaves)
     leaves.append(constant.is_valid() ? upstream::copied_value(constant) : outputs.at(next++));

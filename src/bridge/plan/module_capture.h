@@ -72,7 +72,7 @@ class ModuleCapture {
   graph::Template template_;
   // The pytree of a computed slot.
   struct Tree {
-    nanobind::object structure;
+    nanobind::object structure;            // invalid for one array
     std::vector<nanobind::object> leaves;  // invalid for those that the program computes
   };
   std::vector<Tree> trees_;

@@ -121,17 +121,17 @@ void PlanCache::add_reason(nb::handle key, const std::string& reason, bool may_b
   if (!may_be_retried || ++entry->attempts >= kMaxAttempts) entry->reason = reason;
 }
 
-std::optional<bool> PlanCache::may_plan_init(nb::handle key) {
+std::optional<RecordedInit::Finished> PlanCache::find_init(nb::handle key) {
   const nb::dict ids = init_ids_;  // owned, since a look-up may clear the cache
   const nb::object id = py::dict_get(ids, key);
   const auto known = id.is_valid() ? inits_.find(nb::cast<size_t>(id)) : inits_.end();
   if (known == inits_.end()) return std::nullopt;
-  const std::shared_ptr<const graph::GuardSet> guards = known->second;
-  if (guards == nullptr) return false;
-  return guards->first_change() ? std::nullopt : std::optional(true);
+  RecordedInit::Finished first = known->second;
+  const bool has_changed = first.guards != nullptr && first.guards->first_change();
+  return has_changed ? std::nullopt : std::optional(std::move(first));
 }
 
-void PlanCache::note_init(nb::handle key, std::shared_ptr<const graph::GuardSet> guards) {
+void PlanCache::note_init(nb::handle key, RecordedInit::Finished first) {
   const bool is_full = inits_.size() >= kMaxEntries;
   const nb::dict dying_ids = is_full ? std::exchange(init_ids_, nb::dict()) : nb::dict();
   const auto dying = is_full ? std::exchange(inits_, {}) : decltype(inits_)();
@@ -139,7 +139,7 @@ void PlanCache::note_init(nb::handle key, std::shared_ptr<const graph::GuardSet>
   const size_t id = next_id_++;
   ids[key] = id;
   if (!ids.is(init_ids_)) return;  // the cache was cleared meanwhile
-  inits_[id] = std::move(guards);
+  inits_[id] = std::move(first);
 }
 
 std::map<std::string, size_t> PlanCache::not_planned() const {

@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "bridge/plan/recorded_init.h"
 #include "graph/guard.h"
 
 namespace nnx_wrappers::bridge {
@@ -59,12 +60,12 @@ class PlanCache {
   void add_reason(nanobind::handle key, const std::string& reason, bool may_be_retried,
                   nanobind::handle interceptors);
 
-  // Whether the constructor of an `init` with this key may be planned. Nothing if there was no such
-  // `init` yet, or if what the constructor had read has changed since.
-  std::optional<bool> may_plan_init(nanobind::handle key);
+  // The first `init` with this key. Nothing if there was none yet, or if what its constructor had
+  // read has changed since.
+  std::optional<RecordedInit::Finished> find_init(nanobind::handle key);
 
-  // Notes what the constructor of an `init` has read; null if it may not be planned.
-  void note_init(nanobind::handle key, std::shared_ptr<const graph::GuardSet> guards);
+  // Notes the first `init` with this key.
+  void note_init(nanobind::handle key, RecordedInit::Finished first);
 
   // Counts a constructor call that has no key.
   void note_unkeyable(const std::string& reason) { ++unkeyable_[reason]; }
@@ -110,10 +111,9 @@ class PlanCache {
   bool is_enabled_;
   nanobind::dict ids_;  // the ids of entries by key
   std::unordered_map<size_t, Entry> entries_;
-  size_t next_id_ = 0;       // no id is used twice
-  nanobind::dict init_ids_;  // the ids of recorded `init`s by key
-  std::unordered_map<size_t, std::shared_ptr<const graph::GuardSet>> inits_;  // kMaxEntries at most
-  nanobind::dict unshared_;  // by key; kMaxEntries at most
+  size_t next_id_ = 0;                                        // no id is used twice
+  nanobind::dict init_ids_;                                   // the ids of recorded `init`s by key
+  std::unordered_map<size_t, RecordedInit::Finished> inits_;  // kMaxEntries at most
   std::map<std::string, size_t> unkeyable_;
   std::map<std::string, size_t> rebuilt_;
   size_t hits_ = 0;

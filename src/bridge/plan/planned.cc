@@ -6,12 +6,8 @@
 #include <utility>
 
 #include "bridge/plan/augment_check.h"
-#include "bridge/plan/module_capture.h"
 #include "bridge/plan/plan_cache.h"
 #include "bridge/plan/repeated_calls.h"
-#include "bridge/to_nnx/attributes.h"
-#include "graph/guard_recorder.h"
-#include "graph/walk.h"
 #include "py/call_recorder.h"
 #include "py/object.h"
 #include "upstream/feature_set.h"
@@ -29,6 +25,12 @@ nb::object named_key(const ConstructorCall& call, const nb::object& key) {
   return call.augment_fn.is_none() ? nb::object() : nb::object(nb::make_tuple(key, call.name));
 }
 
+// True if the constructor has left its arguments as they were, whose key this was.
+bool has_key(const ConstructorCall& call, const nb::object& key) {
+  const nb::object now = key_of(call).key;
+  return now.is_valid() && now.equal(key);
+}
+
 // Makes a plan, and puts it into the cache if it may be used again.
 Planned new_plan(const ConstructorCall& call, const nb::object& key, const std::string& changed,
                  UsageOfCall& usage) {
@@ -36,12 +38,8 @@ Planned new_plan(const ConstructorCall& call, const nb::object& key, const std::
   ConstructionPlan::Built built = ConstructionPlan::build(call);
   const std::shared_ptr<const ConstructionPlan> plan = std::move(built.plan);
   graph::Dependencies& dependencies = built.dependencies;
-  if (dependencies.guards != nullptr) {
-    const nb::object key_after = key_of(call).key;
-    if (!key_after.is_valid() || !key_after.equal(key)) {
-      dependencies = {nullptr, "arguments that the constructor changes", false};
-    }
-  }
+  if (dependencies.guards != nullptr && !has_key(call, key))
+    dependencies = {nullptr, "arguments that the constructor changes", false};
   const nb::object of_name = named_key(call, key);
   const bool is_of_name = of_name.is_valid() && !built.is_of_all_names;
   std::string reason = dependencies.reason;
@@ -55,6 +53,18 @@ Planned new_plan(const ConstructorCall& call, const nb::object& key, const std::
   reason.empty() ? usage.plan_built(changed) : usage.not_planned(reason);
   if (dependencies.observed_tracing) return {};  // the constructor has to run outside of a trace
   return {plan, !reason.empty()};
+}
+
+// The plan of what the first of equal `init`s has recorded.
+std::shared_ptr<const ConstructionPlan> plan_of(const RecordedInit::Finished& first,
+                                                const ConstructorCall& call, const nb::object& key,
+                                                const std::string& changed, UsageOfCall& usage) {
+  if (first.program == nullptr) return new_plan(call, key, changed, usage).plan;
+  std::shared_ptr<const ConstructionPlan> plan = ConstructionPlan::of(*first.program, call);
+  const std::string reason =
+      PlanCache::get().add(key, {plan, first.guards, changed}, call.interceptors);
+  reason.empty() ? usage.plan_built(changed) : usage.not_planned(reason);
+  return plan;
 }
 
 bool may_plan() {
@@ -103,15 +113,15 @@ InitCall::InitCall(const ConstructorCall& call, UsageOfCall& usage) {
     // A plan for one name has no equal.
     const CallKey call_key = key_of(call);
     if (!call_key.key.is_valid()) return;
-    const std::optional<bool> may_be_planned = plans.may_plan_init(call_key.key);
-    if (!may_be_planned) recorded_key_ = call_key.key;
-    if (!may_be_planned.value_or(false)) return;
+    const std::optional<RecordedInit::Finished> first = plans.find_init(call_key.key);
+    if (!first) recorded_key_ = call_key.key;
+    if (!first || first->guards == nullptr) return;
     PlanCache::Found found = plans.find(call_key.key);
     if (found.plan != nullptr) {
       usage.plan_hit();
       plan_ = std::move(found.plan);
     } else if (found.reason.empty()) {
-      plan_ = new_plan(call, call_key.key, found.changed, usage).plan;
+      plan_ = plan_of(*first, call, call_key.key, found.changed, usage);
     }
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_Exception)) throw;
@@ -120,22 +130,14 @@ InitCall::InitCall(const ConstructorCall& call, UsageOfCall& usage) {
 
 nb::object InitCall::run(const ConstructorCall& call, const Construct& construct) const {
   if (!recorded_key_.is_valid()) return construct(nullptr);
-  graph::GuardRecorder recorder;
-  add_roots(call, recorder);
-  recorder.start();
-  AugmentCheck augment(call, recorder);
+  RecordedInit recorded(call);
   nb::object module = [&] {
-    const auto watch = RepeatedCalls::watch(call, recorder);
-    return construct(&augment);
+    const auto watch = RepeatedCalls::watch(call, recorded.recorder());
+    return construct(&recorded);
   }();
-  std::shared_ptr<const graph::GuardSet> guards = recorder.finish().guards;
-  const auto holds_to_nnx = [&] {
-    return std::ranges::any_of(graph::pytrees_of(module), is_to_nnx);
-  };
-  const bool may_be_planned =
-      guards != nullptr && (call.augment_fn.is_none() || augment.does_nothing()) &&
-      ModuleCapture::can_copy(module, {call.args, call.kwargs}, recorder) && !holds_to_nnx();
-  PlanCache::get().note_init(recorded_key_, may_be_planned ? std::move(guards) : nullptr);
+  RecordedInit::Finished first = recorded.finish(module);
+  if (first.guards != nullptr && !has_key(call, recorded_key_)) first = {};
+  PlanCache::get().note_init(recorded_key_, std::move(first));
   return module;
 }
 

@@ -6,6 +6,7 @@
 
 #include "bridge/plan/construction_plan.h"
 #include "bridge/plan/constructor_call.h"
+#include "bridge/plan/recorded_init.h"
 #include "bridge/report/usage.h"
 
 namespace nnx_wrappers::bridge {
@@ -19,8 +20,8 @@ struct Planned {
 Planned plan_for(const ConstructorCall& call, UsageOfCall& usage);
 
 // How an `init` makes its module. In a trace that stages, the first of equal constructor calls is
-// recorded while it runs: whether it may be planned, and of what equal calls inside it are made.
-// The second is planned, if it may be. Outside of such a trace each constructor just runs.
+// recorded while it runs: whether it may be planned, and what it has added to the jaxpr. The second
+// makes a plan of that, if it may be planned. Outside of such a trace each constructor just runs.
 class InitCall {
  public:
   InitCall(const ConstructorCall& call, UsageOfCall& usage);
@@ -28,8 +29,9 @@ class InitCall {
   // The plan that makes the module, or null if the constructor has to run.
   const std::shared_ptr<const ConstructionPlan>& plan() const { return plan_; }
 
-  // Runs the constructor of a call, and its augment function by the check if there is one.
-  using Construct = std::function<nanobind::object(AugmentCheck* check)>;
+  // Runs the constructor of a call. If it is recorded, tells when the keys are drawn, and has the
+  // augment function run by the recording.
+  using Construct = std::function<nanobind::object(RecordedInit* recorded)>;
 
   // The module that `construct` makes of `call`.
   nanobind::object run(const ConstructorCall& call, const Construct& construct) const;

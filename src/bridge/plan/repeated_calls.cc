@@ -235,7 +235,7 @@ nb::object RepeatedCalls::answer(nb::handle type, const nb::tuple& args, const n
 std::shared_ptr<RepeatedCalls::Traced> RepeatedCalls::traced(const Call& call, nb::handle module,
                                                              const upstream::TraceSlice& slice,
                                                              const nb::tuple& before) const {
-  if (!recorder_.is_unchanged_so_far()) return nullptr;
+  if (!recorder_.is_unchanged_so_far() || recorder_.has_drawn_from_numpy()) return nullptr;
   const std::optional<Call> after = read(call.type, call.args, call.kwargs);
   if (!after || !py::equal(after->key, call.key)) return nullptr;
   if (call.rngs && !(after->rngs && call.rngs->has_nodes_of(*after->rngs))) return nullptr;

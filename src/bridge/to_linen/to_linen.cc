@@ -54,13 +54,15 @@ void require_to_linen() {
 // Runs the constructor with its initializers, as Flax's bridge does. Replaces the arguments of the
 // call by clones.
 nb::object run_constructor(nb::handle self, ConstructorCall& call, bool initializing,
-                           bridge::AugmentCheck* check = nullptr) {
+                           bridge::RecordedInit* recorded = nullptr) {
   bridge::Arguments cloned = bridge::clone_arguments({call.args, py::to_dict(call.kwargs)});
   call.args = std::move(cloned.args);
   call.kwargs = std::move(cloned.kwargs);
   nb::object rngs;
-  if (call.takes_rngs) rngs = bridge::make_rngs(call, linen_rngs_dict(self, !initializing));
-  return bridge::construct(call, rngs, check);
+  const nb::dict keys = call.takes_rngs ? linen_rngs_dict(self, !initializing) : nb::dict();
+  if (recorded != nullptr) recorded->begin(keys);
+  if (call.takes_rngs) rngs = bridge::make_rngs(call, keys);
+  return bridge::construct(call, rngs, recorded == nullptr ? nullptr : &recorded->augment());
 }
 
 // The module of an `apply`, made by its constructor.
@@ -186,8 +188,9 @@ nb::object module_for_init(nb::handle self, ConstructorCall& call, UsageOfCall& 
   if (init.plan() != nullptr)
     return init.plan()->initialize(call, py::get(self, upstream::names().scope));
   const ConstructorCall given = call;
-  return init.run(
-      given, [&](bridge::AugmentCheck* check) { return run_constructor(self, call, true, check); });
+  return init.run(given, [&](bridge::RecordedInit* recorded) {
+    return run_constructor(self, call, true, recorded);
+  });
 }
 
 // The variables are stored before the method runs, since the constructor of the NNX module has made

@@ -1,0 +1,60 @@
+#include "bridge/plan/recorded_init.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "bridge/to_nnx/attributes.h"
+#include "graph/walk.h"
+#include "py/containers.h"
+#include "upstream/feature_set.h"
+
+namespace nnx_wrappers::bridge {
+
+namespace nb = nanobind;
+
+RecordedInit::RecordedInit(const ConstructorCall& call) : call_(call), augment_(call, recorder_) {
+  add_roots(call, recorder_);
+  recorder_.start();
+}
+
+void RecordedInit::begin(const nb::dict& keys) {
+  nb::list given;
+  for (const Stream& stream : call_.streams) {
+    if (stream.key_type.is_valid()) given.append(keys[stream.name]);
+  }
+  keys_ = nb::tuple(given);
+  slice_.emplace();
+}
+
+RecordedInit::Finished RecordedInit::finish(nb::handle module) {
+  if (slice_) slice_->end();
+  const bool makes_linen_modules = recorder_.linen_modules_made() != 0;
+  std::shared_ptr<const graph::GuardSet> guards = recorder_.finish().guards;
+  const bool is_for_all_names = call_.augment_fn.is_none() || augment_.does_nothing();
+  if (guards == nullptr || !is_for_all_names) return {};
+  if (std::ranges::any_of(graph::pytrees_of(module), is_to_nnx)) return {};
+  const auto captured = std::make_shared<ModuleCapture>();
+  try {
+    const nb::tuple outputs = captured->copy(module, {call_.args, call_.kwargs}, recorder_);
+    // A Linen module knows the one that runs the code, and in a plan that is none.
+    const bool may_be_function = slice_ && !makes_linen_modules && !captured->moves_linen_modules();
+    const nb::object function = may_be_function ? function_of(py::elements(outputs)) : nb::object();
+    if (!function.is_valid()) return {std::move(guards), nullptr};
+    return {std::move(guards), std::make_shared<InitProgram>(InitProgram{captured, function})};
+  } catch (const graph::Refusal&) {
+    return {};
+  }
+}
+
+// From the keys to these outputs; invalid if they depend on more than the keys.
+nb::object RecordedInit::function_of(const std::vector<nb::object>& outputs) const {
+  if (!upstream::has(upstream::Feature::kRepeatedCalls)) return {};
+  const auto is_constant = [](const nb::object& key) {
+    return upstream::TraceSlice::constant_of(key).is_valid();
+  };
+  const bool accepts =
+      slice_->accepts(keys_) && std::ranges::none_of(py::elements(keys_), is_constant);
+  return accepts ? slice_->as_function(keys_, outputs) : nb::object();
+}
+
+}  // namespace nnx_wrappers::bridge
