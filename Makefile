@@ -157,7 +157,7 @@ wheels-again: ## make the first of the wheels once more, elsewhere: the same byt
 	tools/wheels/reproduce.sh $(WHEELS) $(firstword $(WHEEL_LINES)) $(firstword $(WHEEL_PLATFORMS))
 
 test-wheels: ## test the wheels of this machine as users get them; WHEEL_LINES=python3.13 for one
-	for line in $(WHEEL_LINES); do \
+	for line in $(WHEEL_LINES); do WHEEL_OTHERS="$(WHEEL_OTHERS)" \
 	  tools/wheels/test.sh "$$(tools/find_python.sh $$line)" $(WHEELS)/dist || exit 1; \
 	done
 

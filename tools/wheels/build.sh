@@ -37,7 +37,26 @@ zig=${ZIG_PYTHON:-$python}
 for tool in cc c++ ar ranlib; do
   options=
   case $tool in c*) options="-target $target" ;; esac
-  printf '#!/bin/sh\nexec "%s" -m ziglang %s %s "$@"\n' "$zig" "$tool" "$options" >"$work/bin/$tool"
+  {
+    echo '#!/bin/sh'
+    if [ $system = Darwin ] && [ "$tool" = c++ ]; then
+      # Zig's linker for macOS makes no bundles, but dynamic libraries, which dlopen loads as well.
+      # It takes no list of the symbols that are looked up when the extension is loaded, and none of
+      # those to export.
+      cat <<'EOF'
+for argument; do
+  shift
+  case $argument in
+    -bundle) set -- "$@" -dynamiclib ;;
+    -Wl,@*.sym) set -- "$@" -undefined dynamic_lookup ;;
+    -Xlinker | -exported_symbol | _PyInit__core) ;;
+    *) set -- "$@" "$argument" ;;
+  esac
+done
+EOF
+    fi
+    printf 'exec "%s" -m ziglang %s %s "$@"\n' "$zig" "$tool" "$options"
+  } >"$work/bin/$tool"
 done
 chmod +x "$work/bin/"*
 

@@ -30,6 +30,11 @@ echo "== $(basename "$wheel") is installed, with its dependencies"
 clean "$venv/python" -m pip install --quiet -c requirements-dev.txt "$wheel"
 find "$work/venv" -path '*nnx_wrappers*' | grep -q . || exit 1
 clean "$venv/python" -m pip install --quiet -r tests/wheels/requirements.txt
+# Other libraries with a C++ runtime of their own, for tests/wheels/test_imports.py.
+if [ -n "${WHEEL_OTHERS:-}" ]; then
+  # shellcheck disable=SC2086
+  clean "$venv/python" -m pip install --quiet -c requirements-dev.txt $WHEEL_OTHERS
+fi
 clean "$venv/python" -c 'import nnx_wrappers; print(nnx_wrappers.__version__, nnx_wrappers.__file__)'
 
 echo "== examples of the README and of the docstrings, imports, a part of the layers"
