@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 import nnx_wrappers
-from benchmarks.contenders import FLAX, traced
+from benchmarks.contenders import FLAX, three, traced, without_check
 from benchmarks.measure import Contender
 from benchmarks.rows import RealRow
 
@@ -68,7 +68,7 @@ def of_robot(use: Use) -> dict[str, Contender]:
         return traced(step, state, jax.random.key(0))
 
     flax = contender(FLAX)
-    return {"native": flax, "upstream": flax, "ours": contender(nnx_wrappers)}
+    return three(flax, flax, contender(nnx_wrappers), floor=without_check(flax))
 
 
 ROWS = tuple(
