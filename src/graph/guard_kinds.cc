@@ -177,7 +177,9 @@ nb::object bytes_of_bytearray(nb::handle array) {
 }
 
 bool ReadGuard::holds() {
-  return PyObject_RichCompareBool(read_(object_).ptr(), value_.ptr(), Py_EQ) == 1;
+  const int is_equal = PyObject_RichCompareBool(read_(object_).ptr(), value_.ptr(), Py_EQ);
+  if (is_equal < 0) PyErr_Clear();
+  return is_equal == 1;
 }
 
 nb::object ContextVarGuard::value(PyObject* variable) {

@@ -165,6 +165,46 @@ bool GuardRecorder::has_drawn_from_numpy() const {
   return !py::equal(numpy_random_state_, upstream::numpy_random_state());
 }
 
+namespace {
+
+// True for a module or a class that the program has under its name.
+bool is_found_by_name(nb::handle module_name, nb::handle qualified_name, nb::handle object) {
+  nb::object part = py::dict_get(nb::borrow<nb::dict>(PyImport_GetModuleDict()), module_name);
+  for (const nb::object& name : py::elements(qualified_name.attr("split")("."))) {
+    if (!part.is_valid() || nb::len(name) == 0) break;
+    const nb::object space = py::get_optional(part, py::names().dict_dunder);
+    if (!space.is_valid() || !py::contains(space, name)) return false;
+    part = space[name];
+  }
+  return part.is(object);
+}
+
+// True for the code of a function that this code makes when it runs.
+bool makes(nb::handle code, nb::handle inner) {
+  const auto* parts = reinterpret_cast<PyCodeObject*>(code.ptr());
+  return std::ranges::any_of(py::borrowed_elements(parts->co_consts),
+                             [&](PyObject* part) { return inner.is(part); });
+}
+
+}  // namespace
+
+bool GuardRecorder::may_have_made(nb::handle object) const {
+  if (is_guarded(object)) return false;
+  if (PyFunction_Check(object.ptr()) != 0) {
+    const nb::handle code = PyFunction_GetCode(object.ptr());
+    return std::ranges::any_of(codes_run_, [&](PyObject* run) { return makes(run, code); });
+  }
+  if (PyModule_Check(object.ptr()) != 0) {
+    const nb::object name = nb::steal(PyModule_GetNameObject(object.ptr()));
+    if (!name.is_valid()) PyErr_Clear();
+    return !name.is_valid() || !is_found_by_name(name, nb::str(""), object);
+  }
+  if (!upstream::is_user_class(object)) return false;
+  const nb::object module = py::get_optional(object, nb::str("__module__"));
+  const nb::object name = py::get_optional(object, nb::str("__qualname__"));
+  return !module.is_valid() || !name.is_valid() || !is_found_by_name(module, name, object);
+}
+
 size_t GuardRecorder::linen_modules_made() const {
   size_t count = 0;
   if (!recorder_) return count;

@@ -108,8 +108,11 @@ StaticPolicy policy_of(nb::handle value, const Shared& shared) {
   const py::RecursionGuard guard(" while reading static attributes");
   const upstream::Facade& f = upstream::facade();
   PyObject* ptr = value.ptr();
-  if (is_scalar(ptr) || PyModule_Check(ptr)) return StaticPolicy::kShare;
+  if (is_scalar(ptr)) return StaticPolicy::kShare;
   if (shared.contains(value)) return StaticPolicy::kShare;
+  const bool may_be_made = PyFunction_Check(ptr) || py::is_class(value) || PyModule_Check(ptr);
+  if (may_be_made && shared.is_made(value)) return StaticPolicy::kRefuse;
+  if (PyModule_Check(ptr)) return StaticPolicy::kShare;
   if (py::is_class(value))
     return is_call_local(value) ? StaticPolicy::kRefuse : StaticPolicy::kShare;
   if (PyCFunction_Check(ptr))

@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <functional>
 #include <unordered_map>
 
 #include "py/identity_set.h"
@@ -22,8 +23,13 @@ class Shared {
  public:
   Shared() = default;
 
+  // True for a function, a class or a module of Python that the constructor has made: each call
+  // of it makes another one.
+  using IsMade = std::function<bool(nb::handle)>;
+
   // Borrows the set.
-  explicit Shared(const py::IdentitySet& objects) : objects_(&objects) {}
+  explicit Shared(const py::IdentitySet& objects, IsMade is_made = {})
+      : objects_(&objects), is_made_(std::move(is_made)) {}
 
   // One object more. Borrows it, and `others`.
   Shared(const Shared& others, nb::handle object)
@@ -36,8 +42,14 @@ class Shared {
     return objects_ != nullptr && objects_->contains(value);
   }
 
+  bool is_made(nb::handle value) const {
+    if (others_ != nullptr) return others_->is_made(value);
+    return is_made_ && is_made_(value);
+  }
+
  private:
   const py::IdentitySet* objects_ = nullptr;
+  IsMade is_made_;
   const Shared* others_ = nullptr;
   nb::handle object_;
 };

@@ -34,7 +34,7 @@ bool is_node(nb::handle value) {
 bool holds_node(nb::handle value) {
   if (upstream::is_array(value) || upstream::is_tracer(value)) return false;
   nb::dict stop_at_nodes;
-  stop_at_nodes["is_leaf"] = nb::cpp_function(is_node);
+  stop_at_nodes["is_leaf"] = nb::cpp_function(is_node, nb::arg().none());
   const nb::object flat =
       py::call(upstream::facade().tree_flatten, nb::make_tuple(value), stop_at_nodes);
   return std::ranges::any_of(py::elements(flat[0]), is_node);
@@ -148,7 +148,8 @@ class Capture {
 
   void require_reusable_class(nb::handle type) {
     if (shared_.contains(type) || reusable_classes_.contains(type)) return;
-    if (is_call_local(type)) refuse(py::describe(type) + ", which the constructor made,");
+    if (is_call_local(type) || shared_.is_made(type))
+      refuse(py::describe(type) + ", which the constructor made,");
     reusable_classes_.insert(type);
   }
 

@@ -95,7 +95,8 @@ nb::object with_cells(nb::handle function, const std::vector<nb::object>& cells)
   for (const char* attribute :
        {"__kwdefaults__", "__annotations__", "__qualname__", "__module__", "__doc__"}) {
     const nb::str name(attribute);
-    set(made, name, get(function, name));
+    const nb::object value = get(function, name);
+    set(made, name, PyDict_CheckExact(value.ptr()) != 0 ? nb::object(value.attr("copy")()) : value);
   }
   get(made, names().dict_dunder).attr("update")(get(function, names().dict_dunder));
   return made;

@@ -42,6 +42,11 @@ bool is_array(nb::handle object) {
   return py::is_subtype(object.type(), facade().numpy_array) || is_jax_array(object);
 }
 
+bool is_deleted(nb::handle array) {
+  if (!is_concrete_array(array.type())) return false;
+  return nb::cast<bool>(array.attr("is_deleted")());
+}
+
 bool is_array_ref(nb::handle object) {
   const nb::handle type = object.type();
   const Facade& f = facade();

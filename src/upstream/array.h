@@ -17,6 +17,9 @@ nb::object shape_of(nb::handle array);
 // True for a jax.Array or a numpy array.
 bool is_array(nb::handle object);
 
+// True for an array of JAX whose buffers are gone.
+bool is_deleted(nb::handle array);
+
 // True for a jax.Ref (an array ref), traced ones included.
 bool is_array_ref(nb::handle object);
 

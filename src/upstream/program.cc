@@ -19,7 +19,7 @@ std::string_view reason_not_reusable(nb::handle program) {
   for (const nb::object& equation : py::elements(program.attr("jaxpr").attr("eqns"))) {
     if (search.calls_back(equation)) return "a constructor that calls back into Python";
   }
-  for (const nb::object& constant : py::elements(program.attr("consts"))) {
+  for (const nb::object& constant : constants(program)) {
     if (is_tracer(constant)) {
       return "a constructor that uses values of an outer trace";
     }
@@ -29,6 +29,10 @@ std::string_view reason_not_reusable(nb::handle program) {
 
 std::vector<nb::object> output_avals(nb::handle program) {
   return py::elements(program.attr("out_avals"));
+}
+
+std::vector<nb::object> constants(nb::handle program) {
+  return py::elements(program.attr("consts"));
 }
 
 Pruned prune(nb::handle program, const std::vector<bool>& needed_outputs) {

@@ -20,6 +20,9 @@ std::string_view reason_not_reusable(nb::handle program);
 // The abstract values of the outputs.
 std::vector<nb::object> output_avals(nb::handle program);
 
+// The constants of a program.
+std::vector<nb::object> constants(nb::handle program);
+
 // The program with the needed outputs and the equations that they depend on.
 struct Pruned {
   nb::object program;

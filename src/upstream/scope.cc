@@ -4,6 +4,7 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/once.h"
+#include "upstream/array.h"
 #include "upstream/facade.h"
 #include "upstream/feature_set.h"
 #include "upstream/linen.h"
@@ -117,6 +118,17 @@ nb::object key_type(nb::handle scope, nb::handle stream) {
   const PrivateNames& n = private_names();
   const nb::object key = py::get(undrawn_rngs(scope)[stream], n.rng);
   return nb::make_tuple(py::get(key, n.shape), py::get(key, n.dtype));
+}
+
+bool key_varies(nb::handle scope, nb::handle stream) {
+  const PrivateNames& n = private_names();
+  const nb::object key = py::get(undrawn_rngs(scope)[stream], n.rng);
+  if (!is_tracer(key)) return false;
+  const nb::object aval = py::get(key, n.aval);
+  nb::object axes = py::get_optional(aval, nb::str("vma"));  // before JAX 0.10
+  const nb::object manual = py::get_optional(aval, nb::str("mat"));
+  if (manual.is_valid()) axes = py::get_optional(manual, nb::str("varying"));
+  return axes.is_valid() && py::truthy(axes);
 }
 
 nb::object draw_key(nb::handle scope, nb::handle stream) {

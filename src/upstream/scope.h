@@ -26,6 +26,9 @@ bool takes_lazy_rngs();
 // The type of a stream's keys: (shape, dtype). Draws no key.
 nb::object key_type(nb::handle scope, nb::handle stream);
 
+// True if it varies over manual axes: JAX adds equations where it meets a value that does not.
+bool key_varies(nb::handle scope, nb::handle stream);
+
 // `scope.make_rng(stream)`: the next key of a stream that the scope has.
 nb::object draw_key(nb::handle scope, nb::handle stream);
 

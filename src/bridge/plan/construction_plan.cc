@@ -13,6 +13,7 @@
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/recursion.h"
+#include "upstream/array.h"
 #include "upstream/equations.h"
 #include "upstream/facade.h"
 #include "upstream/linen.h"
@@ -85,6 +86,14 @@ void ConstructionPlan::complete() {
   for (const nb::object& aval : upstream::output_avals(program_)) {
     is_exact_.push_back(is_integer_or_key(aval));
   }
+  arrays_ = captured_->arrays();
+  for (const nb::object& constant : upstream::constants(program_)) {
+    if (upstream::is_jax_array(constant)) arrays_.push_back(constant);
+  }
+}
+
+bool ConstructionPlan::has_deleted_arrays() const {
+  return std::ranges::any_of(arrays_, upstream::is_deleted);
 }
 
 ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
@@ -194,7 +203,10 @@ std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::staged_part(
 std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
     const std::vector<bool>& needed) const {
   const auto known = parts_.find(needed);
-  if (known != parts_.end()) return known->second;
+  const bool is_usable = known != parts_.end() &&
+                         !(known->second->constants &&
+                           std::ranges::any_of(*known->second->constants, upstream::is_deleted));
+  if (is_usable) return known->second;
   Part part;
   const upstream::Pruned pruned = upstream::prune(program_, needed);
   part.used_inputs = pruned.used_inputs;

@@ -38,6 +38,10 @@ class ConstructionPlan {
   static std::unique_ptr<ConstructionPlan> of(const InitProgram& recorded,
                                               const ConstructorCall& call);
 
+  // True if a constant of the modules or of the program is an array that was deleted, as JAX does
+  // with an argument that is donated: some module has given it out.
+  bool has_deleted_arrays() const;
+
   struct Made {
     nanobind::object module;           // invalid if the plan cannot make one
     std::vector<graph::Path> missing;  // parameters that were not given
@@ -105,9 +109,10 @@ class ConstructionPlan {
   std::unique_ptr<const VariableLayout> layout_;
   nanobind::object program_;  // a ClosedJaxpr of keys, then counts
   bool moves_linen_modules_ = false;
-  size_t keys_ = 0;                   // how many of its inputs are keys
-  std::vector<bool> is_exact_;        // true for outputs that are integers or keys
-  std::optional<Part> closure_part_;  // what closures hold, if they hold any
+  size_t keys_ = 0;                       // how many of its inputs are keys
+  std::vector<bool> is_exact_;            // true for outputs that are integers or keys
+  std::vector<nanobind::object> arrays_;  // the constants of the modules and of the program
+  std::optional<Part> closure_part_;      // what closures hold, if they hold any
   // By the outputs that are needed. There are few, one for each set of collections that callers
   // leave out; if there are too many, all are forgotten.
   static constexpr size_t kMaxParts = 64;

@@ -63,7 +63,8 @@ ConstructorCall read_constructor_call(nb::handle to_linen, nb::handle scope, boo
   for (const nb::object& name : py::elements(upstream::undrawn_rngs(scope))) {
     has_default = has_default || name.equal(n.default_);
     has_params = has_params || name.equal(n.params);
-    call.streams.push_back({name, upstream::key_type(scope, name), {}});
+    call.streams.push_back(
+        {name, upstream::key_type(scope, name), {}, upstream::key_varies(scope, name)});
   }
   call.falls_back = initializing && has_params && !has_default;
   if (!initializing && !has_default) {
@@ -166,6 +167,7 @@ CallKey key_of(const ConstructorCall& call) {
   key.append(nb::bool_(call.takes_rngs));
   key.append(nb::bool_(call.falls_back));
   for (const Stream& stream : call.streams) {
+    if (stream.varies) return {{}, "keys that vary over the axes of a jax.shard_map"};
     key.append(stream.name);
     key.append(stream.key_type.is_valid() ? stream.key_type : stream.seed);
   }

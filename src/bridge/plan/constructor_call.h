@@ -15,6 +15,7 @@ struct Stream {
   nanobind::object name;
   nanobind::object key_type;  // (shape, dtype) of the key; invalid for a seed
   nanobind::object seed;      // the integer that stands for a missing 'default' stream
+  bool varies = false;        // the key is another one on each shard of a jax.shard_map
 };
 
 struct ConstructorCall {

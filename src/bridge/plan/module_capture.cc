@@ -129,8 +129,15 @@ using Objects = std::vector<nb::object>;
 graph::Template captured_template(nb::handle module, const GivenObjects& given,
                                   const graph::GuardRecorder& recorder, graph::Captured& captured,
                                   const Objects& given_nodes = {}) {
-  const graph::Shared shared(given.objects());
-  return graph::Template::capture(module, shared, Keeping(recorder, shared), captured, given_nodes);
+  const graph::Shared shared(given.objects(),
+                             [&](nb::handle object) { return recorder.may_have_made(object); });
+  try {
+    return graph::Template::capture(module, shared, Keeping(recorder, shared), captured,
+                                    given_nodes);
+  } catch (nb::python_error& error) {  // of an object of the user that was only looked at
+    if (!error.matches(PyExc_Exception)) throw;
+    throw graph::Refusal("an object that raises " + py::type_name(error.type()));
+  }
 }
 
 }  // namespace
@@ -201,6 +208,21 @@ nb::tuple ModuleCapture::outputs_of(const Objects& values) {
   }
   first_output_.push_back(nb::len(outputs));
   return nb::tuple(outputs);
+}
+
+std::vector<nb::object> ModuleCapture::arrays() const {
+  Objects found;
+  const auto add = [&](const nb::object& value) {
+    if (value.is_valid() && upstream::is_jax_array(value)) found.push_back(value);
+  };
+  for (size_t i = 0; i < slots().size(); ++i) {
+    for (const nb::object& leaf : trees_[i].leaves) add(leaf);
+    if (is_computed(i)) continue;
+    for (const nb::object& leaf :
+         py::elements(upstream::facade().tree_flatten(slots()[i].constant)[0]))
+      add(leaf);
+  }
+  return found;
 }
 
 nb::object ModuleCapture::constant(size_t slot) const {

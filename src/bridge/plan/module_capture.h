@@ -45,6 +45,9 @@ class ModuleCapture {
   // True if the value of a slot is computed by the program, and is no constant.
   bool is_computed(size_t slot) const { return !slots()[slot].constant.is_valid(); }
 
+  // The arrays of JAX among the constants, which modules share.
+  std::vector<nanobind::object> arrays() const;
+
   // The constant of a slot for one more module.
   nanobind::object constant(size_t slot) const;
 

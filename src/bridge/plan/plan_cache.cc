@@ -59,21 +59,34 @@ PlanCache::Found PlanCache::look_up(nb::handle key) {
   const nb::object id = py::dict_get(ids, key);
   const auto known = id.is_valid() ? entries_.find(nb::cast<size_t>(id)) : entries_.end();
   if (known == entries_.end()) return {};
-  Entry& entry = known->second;
   Found found;
-  for (size_t i = 0; i < entry.plans.size(); ++i) {
-    if (const auto change = entry.plans[i].guards->first_change()) {
-      if (found.changed.empty()) found.changed = *change;
-      continue;
+  found.reason = known->second.reason;
+  // Owned, since comparing may run Python, during which another thread may change the entry.
+  const std::vector<Guarded> plans = known->second.plans;
+  for (const Guarded& one : plans) {
+    const std::optional<std::string> change = one.plan->has_deleted_arrays()
+                                                  ? "an array of the module that was deleted"
+                                                  : one.guards->first_change();
+    if (!change) {
+      found.plan = one.plan;
+      found.reason.clear();
+      note_hit(nb::cast<size_t>(id), found.plan);
+      return found;
     }
-    std::rotate(entry.plans.begin(), entry.plans.begin() + static_cast<std::ptrdiff_t>(i),
-                entry.plans.begin() + static_cast<std::ptrdiff_t>(i) + 1);
-    found.plan = entry.plans.front().plan;
-    break;
+    if (found.changed.empty()) found.changed = *change;
   }
-  if (found.plan == nullptr) found.reason = entry.reason;
-  if (found.plan != nullptr) ++entry.hits;
   return found;
+}
+
+// Counts a hit, and puts the plan before the others of its entry.
+void PlanCache::note_hit(size_t id, const std::shared_ptr<const ConstructionPlan>& plan) {
+  const auto known = entries_.find(id);
+  if (known == entries_.end()) return;
+  std::vector<Guarded>& plans = known->second.plans;
+  ++known->second.hits;
+  const auto found =
+      std::ranges::find_if(plans, [&](const Guarded& one) { return one.plan == plan; });
+  if (found != plans.end()) std::rotate(plans.begin(), found, found + 1);
 }
 
 PlanCache::Entry* PlanCache::entry_for(nb::handle key, nb::handle interceptors) {
@@ -136,10 +149,11 @@ void PlanCache::note_init(nb::handle key, RecordedInit::Finished first) {
   const nb::dict dying_ids = is_full ? std::exchange(init_ids_, nb::dict()) : nb::dict();
   const auto dying = is_full ? std::exchange(inits_, {}) : decltype(inits_)();
   const nb::dict ids = init_ids_;
-  const size_t id = next_id_++;
+  const nb::object known = py::dict_get(ids, key);
+  const size_t id = known.is_valid() ? nb::cast<size_t>(known) : next_id_++;
   ids[key] = id;
   if (!ids.is(init_ids_)) return;  // the cache was cleared meanwhile
-  inits_[id] = std::move(first);
+  std::swap(inits_[id], first);    // what was noted before dies at the end
 }
 
 std::map<std::string, size_t> PlanCache::not_planned() const {

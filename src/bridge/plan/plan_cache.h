@@ -104,6 +104,7 @@ class PlanCache {
   PlanCache();
 
   Found look_up(nanobind::handle key);
+  void note_hit(size_t id, const std::shared_ptr<const ConstructionPlan>& plan);
 
   // The entry of a key, made if it is missing; null if the look-up has cleared the cache.
   Entry* entry_for(nanobind::handle key, nanobind::handle interceptors);

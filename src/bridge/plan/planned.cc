@@ -59,8 +59,12 @@ Planned new_plan(const ConstructorCall& call, const nb::object& key, const std::
 std::shared_ptr<const ConstructionPlan> plan_of(const RecordedInit::Finished& first,
                                                 const ConstructorCall& call, const nb::object& key,
                                                 const std::string& changed, UsageOfCall& usage) {
-  if (first.program == nullptr) return new_plan(call, key, changed, usage).plan;
-  std::shared_ptr<const ConstructionPlan> plan = ConstructionPlan::of(*first.program, call);
+  // A plan that was made before, and does not hold though the guards do, has a deleted array.
+  std::shared_ptr<const ConstructionPlan> plan;
+  if (first.program != nullptr && changed.empty())
+    plan = ConstructionPlan::of(*first.program, call);
+  if (plan == nullptr || plan->has_deleted_arrays())
+    return new_plan(call, key, changed, usage).plan;
   const std::string reason =
       PlanCache::get().add(key, {plan, first.guards, changed}, call.interceptors);
   reason.empty() ? usage.plan_built(changed) : usage.not_planned(reason);
@@ -135,8 +139,14 @@ nb::object InitCall::run(const ConstructorCall& call, const Construct& construct
     const auto watch = RepeatedCalls::watch(call, recorded.recorder());
     return construct(&recorded);
   }();
-  RecordedInit::Finished first = recorded.finish(module);
-  if (first.guards != nullptr && !has_key(call, recorded_key_)) first = {};
+  RecordedInit::Finished first;
+  try {
+    first = recorded.finish(module);
+    if (first.guards != nullptr && !has_key(call, recorded_key_)) first = {};
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+    first = {};
+  }
   PlanCache::get().note_init(recorded_key_, std::move(first));
   return module;
 }

@@ -36,9 +36,10 @@ RecordedInit::Finished RecordedInit::finish(nb::handle module) {
   const auto captured = std::make_shared<ModuleCapture>();
   try {
     const nb::tuple outputs = captured->copy(module, {call_.args, call_.kwargs}, recorder_);
+    nb::object function;
     // A Linen module knows the one that runs the code, and in a plan that is none.
-    const bool may_be_function = slice_ && !makes_linen_modules && !captured->moves_linen_modules();
-    const nb::object function = may_be_function ? function_of(py::elements(outputs)) : nb::object();
+    if (slice_ && !makes_linen_modules && !captured->moves_linen_modules())
+      function = function_of(*slice_, py::elements(outputs));
     if (!function.is_valid()) return {std::move(guards), nullptr};
     return {std::move(guards), std::make_shared<InitProgram>(InitProgram{captured, function})};
   } catch (const graph::Refusal&) {
@@ -47,14 +48,15 @@ RecordedInit::Finished RecordedInit::finish(nb::handle module) {
 }
 
 // From the keys to these outputs; invalid if they depend on more than the keys.
-nb::object RecordedInit::function_of(const std::vector<nb::object>& outputs) const {
+nb::object RecordedInit::function_of(const upstream::TraceSlice& slice,
+                                     const std::vector<nb::object>& outputs) const {
   if (!upstream::has(upstream::Feature::kRepeatedCalls)) return {};
   const auto is_constant = [](const nb::object& key) {
     return upstream::TraceSlice::constant_of(key).is_valid();
   };
   const bool accepts =
-      slice_->accepts(keys_) && std::ranges::none_of(py::elements(keys_), is_constant);
-  return accepts ? slice_->as_function(keys_, outputs) : nb::object();
+      slice.accepts(keys_) && std::ranges::none_of(py::elements(keys_), is_constant);
+  return accepts ? slice.as_function(keys_, outputs) : nb::object();
 }
 
 }  // namespace nnx_wrappers::bridge

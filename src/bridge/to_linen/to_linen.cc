@@ -185,8 +185,10 @@ bool is_inside_any(const graph::Path& path, const std::vector<UninitializedToNNX
 
 nb::object module_for_init(nb::handle self, ConstructorCall& call, UsageOfCall& usage) {
   const bridge::InitCall init(call, usage);
-  if (init.plan() != nullptr)
-    return init.plan()->initialize(call, py::get(self, upstream::names().scope));
+  if (init.plan() != nullptr) {
+    nb::object module = init.plan()->initialize(call, py::get(self, upstream::names().scope));
+    if (module.is_valid()) return module;
+  }
   const ConstructorCall given = call;
   return init.run(given, [&](bridge::RecordedInit* recorded) {
     return run_constructor(self, call, true, recorded);

@@ -62,7 +62,7 @@ class Layer(nnx.Module):
         self.function = lambda x: x * scale
         scale = 1.0
         self.partial = functools.partial(dict, number=1)
-        self.compiled = jax.jit(lambda x: x)
+        self.compiled = COMPILED
         self.frozen = Frozen(1)
         self.library = LIBRARY
         self.registry = nnx.static(REGISTRY)
@@ -82,6 +82,9 @@ class Layer(nnx.Module):
             "sizes": list(self.sizes),
             "note": (getattr(self, "note", ""), kept),
         }
+
+
+COMPILED = jax.jit(lambda x: x)
 
 
 class Other(nnx.Module):
@@ -466,6 +469,7 @@ def programs(model: nn.Module) -> list[tp.Any]:
     SEEN.clear()
     MADE.clear()
     COUNT[0] = REGISTRY["mode"] = 0
+    vars(COMPILED).pop("note", None)
     found = []
     apply = functools.partial(model.apply, mutable=True)
     made = outcome(lambda: model.init(KEYS, X))

@@ -22,6 +22,7 @@ pytestmark = [
 ]
 
 Function = tp.Callable[..., tp.Any]
+ONES = jnp.ones(2)
 RAW_KEYS = {name: jax.random.key_data(key) for name, key in KEYS.items()}
 
 
@@ -50,7 +51,7 @@ class Draws(nnx.Module):
 class Uses(nnx.Module):
     """Has a value of an outer trace."""
 
-    outer: tp.ClassVar[tp.Any] = jnp.ones(2)
+    outer: tp.ClassVar[tp.Any] = ONES
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.w = nnx.Param(rngs.params.normal((2,)) * Uses.outer)
@@ -147,7 +148,7 @@ def with_a_value_of_the_trace(model: nn.Module) -> Function:
         try:
             return model.init_with_output(keys, X)
         finally:
-            Uses.outer = jnp.ones(2)
+            Uses.outer = ONES
 
     return run
 
@@ -231,6 +232,36 @@ class Empties(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x
+
+
+@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("order", [(True, False), (False, True, False)], ids=str)
+def test_keys_that_vary_over_the_axes_of_a_shard_map(order, length):
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    x = jnp.ones((2, 3))
+
+    def made(bridge: tp.Any) -> list[tp.Any]:
+        class Layers(nn.Module):
+            @nn.compact
+            def __call__(self, x):
+                for _ in range(length):
+                    x = bridge.ToLinen(nnx.Linear, args=(3, 3))(x)
+                return x
+
+        def shard(is_replicated: bool) -> tp.Any:
+            def init(keys):
+                own = keys if is_replicated else jax.tree.map(lambda key: key[0], keys)
+                return jax.tree.map(lambda leaf: leaf[None], Layers().init(own, x)["params"])
+
+            spec = jax.sharding.PartitionSpec("x")
+            of_keys = jax.sharding.PartitionSpec() if is_replicated else spec
+            mapped = jax.shard_map(init, mesh=mesh, in_specs=of_keys, out_specs=spec)
+            split = KEYS if is_replicated else jax.tree.map(lambda key: key[None], KEYS)
+            return jax.jit(mapped)(split)
+
+        return [shard(is_replicated) for is_replicated in order]
+
+    assert_same(made(ours), made(theirs))
 
 
 def size_of(given: tp.Any) -> int:
