@@ -73,7 +73,7 @@ def used():
     counts = libc.mallinfo2()
     return counts.uordblks + counts.hblkhd
 
-linear.eager(nnx_wrappers, {layers})()
+linear.eager({layers})()
 before = used()
 nnx_wrappers.clear_caches()
 print(before - used())

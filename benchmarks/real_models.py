@@ -25,7 +25,7 @@ def real_rows(seconds: float, only: str) -> list[Result]:
         native, ratios = measure.paired_ratios(row.build(), seconds, forget)
         rows.append({
             "name": row.name, "state": row.state, "against": row.against, "unit": "{:.3g} ms",
-            "is_ratio": True, "native": native * 1e3, "upstream": ratios["upstream"],
+            "is_ratio": True, "native": native * 1e3, "upstream": ratios.get("upstream"),
             "ours": ratios["ours"], "goal": row.limit(ratios), "floor": ratios.get("floor"),
         })  # fmt: skip
         print(f"{row.state} {row.name}: {ratios['ours']:.3f}", file=sys.stderr)

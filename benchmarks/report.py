@@ -56,7 +56,8 @@ def real_table(results: Result) -> rich.table.Table:
         met = "" if goal is None else "met" if row["ours"] <= goal else "missed"
         made.add_row(
             row["name"], row["state"], row["against"], row["unit"].format(row["native"]),
-            f"{row['upstream']:.3f}", f"{row['ours']:.3f}", "" if goal is None else f"{goal:.3f}",
+            "" if row["upstream"] is None else f"{row['upstream']:.3f}", f"{row['ours']:.3f}",
+            "" if goal is None else f"{goal:.3f}",
             met, f"{row['floor']:.3f}" if row["floor"] else "",
         )  # fmt: skip
     return made

@@ -16,7 +16,7 @@ class RealRow:
       state: "cold" if everything that nnx_wrappers remembers is forgotten before each run, "warm"
         if the same has run before.
       goal: what the ratio to `native` may be; None if the row has no goal.
-      build: makes the contenders, ready to run: `native`, `upstream`, `ours`, and maybe `floor`.
+      build: makes the contenders, ready to run: `native`, `ours`, and maybe `upstream` and `floor`.
       of_floor: whether the goal is a multiple of the floor instead.
     """
 

@@ -68,7 +68,8 @@ def test_every_row_of_the_real_models_runs(results: dict) -> None:
     assert len(names) == len(set(names))
     assert {state for _, state in names} == {"cold", "warm"}
     for row in rows:
-        assert min(row["native"], row["upstream"], row["ours"]) > 0
+        assert min(row["native"], row["ours"]) > 0
+        assert row["upstream"] is None or row["upstream"] > 0
         assert row["goal"] is None or row["goal"] > 0
         assert row["floor"] is None or row["floor"] > 0
 
