@@ -4,6 +4,10 @@
 # come from Debian's packages for arm64, unpacked and not installed; the rest from the index.
 # PYTHON is any Python 3.11, whose pip is used.
 set -eu
+if ! command -v qemu-aarch64 >/dev/null; then
+  echo "test_aarch64.sh: qemu-aarch64 is missing; install it: apt-get install qemu-user" >&2
+  exit 1
+fi
 python=$1
 wheel=$(realpath "$(find "$2" -maxdepth 1 -name '*-cp311-cp311-manylinux*_aarch64.whl')")
 root=$2/../aarch64
