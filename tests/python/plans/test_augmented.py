@@ -495,6 +495,7 @@ def test_layers_are_what_constructor_and_function_make(kind):
 
 
 @pytest.mark.feature("plans")
+@pytest.mark.feature("repeated_calls")
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring came with Python 3.12")
 @pytest.mark.parametrize("kind", OF_ALL)
 def test_layers_of_all_names_share_a_plan(kind):

@@ -147,6 +147,7 @@ def test_each_layer_has_its_own(kind, keep):
 
 
 @pytest.mark.feature("plans")
+@pytest.mark.feature("repeated_calls")
 @pytest.mark.parametrize("kind", ["lambda", "closing", "with_default", "of a global one"])
 def test_functions_are_copied_and_the_layers_planned(kind):
     model = layers(ours, MADE[kind], "attribute")

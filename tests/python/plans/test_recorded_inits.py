@@ -191,6 +191,7 @@ def test_layers_of_raw_keys_are_what_their_constructors_make(mode):
     assert_same(found(ours, mode, "draws", RAW_KEYS), expected)
 
 
+@pytest.mark.feature("plans")
 @pytest.mark.feature("repeated_calls")
 @pytest.mark.parametrize("mode", ["plain", "in_jit", "in_remat", "looped"])
 def test_one_constructor_runs_for_all_layers(mode):
@@ -296,6 +297,7 @@ def test_a_constructor_that_changes_its_argument_changes_it_for_each_layer(kind)
     assert lengths(ours) == lengths(theirs) == [0] * 4
 
 
+@pytest.mark.feature("plans")
 @pytest.mark.feature("repeated_calls")
 def test_the_plan_of_an_init_makes_the_module_of_a_call():
     def give(module):

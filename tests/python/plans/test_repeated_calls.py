@@ -1249,6 +1249,7 @@ def test_one_of_twelve_equal_calls_runs():
 
 
 @pytest.mark.feature("plans")
+@pytest.mark.feature("repeated_calls")
 def test_layers_of_an_init_that_differ_in_name_share_a_plan():
     class Layers(nn.Module):
         @nn.compact
