@@ -50,12 +50,7 @@ StaticPolicy policy_of_function(nb::handle function, const Shared& shared) {
 // An object that JAX has made of functions, which are its attributes.
 StaticPolicy policy_of_wrapper(nb::handle wrapper, const Shared& shared) {
   const Shared with_itself(shared, wrapper);
-  std::vector<nb::object> inside;
-  for (const char* name : {"__wrapped__", "fun", "jvp", "fwd", "bwd"}) {
-    nb::object function = py::get_optional(wrapper, nb::str(name));
-    if (function.is_valid()) inside.push_back(std::move(function));
-  }
-  return share_or_refuse(policy_of_all(inside, with_itself));
+  return share_or_refuse(policy_of_all(upstream::functions_inside(wrapper), with_itself));
 }
 
 StaticPolicy policy_of_method(nb::handle method, const Shared& shared) {

@@ -121,6 +121,15 @@ bool wraps_functions(nb::handle type) {
          type.is(f.ufunc);
 }
 
+std::vector<nb::object> functions_inside(nb::handle wrapper) {
+  std::vector<nb::object> inside;
+  for (const char* name : {"__wrapped__", "fun", "jvp", "fwd", "bwd", "_func"}) {
+    nb::object function = py::get_optional(wrapper, nb::str(name));
+    if (function.is_valid()) inside.push_back(std::move(function));
+  }
+  return inside;
+}
+
 bool makes_random_generator(std::string_view module, nb::handle name) {
   constexpr std::array<std::string_view, 10> kMakers = {
       "default_rng", "Generator", "RandomState", "SeedSequence", "BitGenerator",

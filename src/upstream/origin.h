@@ -5,6 +5,7 @@
 #include <nanobind/nanobind.h>
 
 #include <string_view>
+#include <vector>
 
 namespace nnx_wrappers::upstream {
 
@@ -50,6 +51,9 @@ bool is_random_generator(nb::handle type);
 // True for the types of objects that jax.jit, jax.custom_jvp, jax.custom_vjp and jax.numpy.ufunc
 // make of a function, which they hold.
 bool wraps_functions(nb::handle type);
+
+// The functions that such an object holds.
+std::vector<nb::object> functions_inside(nb::handle wrapper);
 
 // True for names of numpy.random that make a random generator, such as numpy.random.default_rng.
 bool makes_random_generator(std::string_view module, nb::handle name);

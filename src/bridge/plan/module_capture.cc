@@ -152,16 +152,6 @@ nb::tuple ModuleCapture::copy(nb::handle module, const Objects& arguments,
   return outputs_of(captured.values);
 }
 
-bool ModuleCapture::can_copy(nb::handle module, const Objects& arguments,
-                             const graph::GuardRecorder& recorder) {
-  try {
-    ModuleCapture().copy(module, arguments, recorder);
-    return true;
-  } catch (const graph::Refusal&) {
-    return false;
-  }
-}
-
 nb::tuple ModuleCapture::take_apart(nb::handle module, const Objects& arguments,
                                     const graph::GuardRecorder& recorder) {
   DissolvedCapture captured;

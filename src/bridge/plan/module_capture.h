@@ -31,10 +31,6 @@ class ModuleCapture {
                        const graph::GuardRecorder& recorder,
                        const std::vector<nanobind::object>& given = {});
 
-  // True if `copy` would not throw.
-  static bool can_copy(nanobind::handle module, const std::vector<nanobind::object>& arguments,
-                       const graph::GuardRecorder& recorder);
-
   const std::vector<graph::Slot>& slots() const { return template_.slots(); }
   bool moves_linen_modules() const { return template_.moves_linen_modules(); }
 

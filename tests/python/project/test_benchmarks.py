@@ -128,19 +128,23 @@ def test_every_size_is_measured(results: dict) -> None:
         assert len(sizes) == 2
 
 
+def let_each_look_take(step: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the benchmarks goes on by so many seconds whenever it is read."""
+    clock = itertools.count(0.0, step)
+    monkeypatch.setattr(measure, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+
+
 @pytest.mark.parametrize(("step", "rounds"), [(0.01, 81), (1.0, 10), (30.0, 3)])
 def test_rounds_end_when_their_time_is_over(
     step: float, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = itertools.count(0.0, step)
-    monkeypatch.setattr(measure, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    let_each_look_take(step, monkeypatch)
     contenders = {"native": lambda: None, "ours": lambda: None}
     assert len(measure.measured_rounds(contenders, 4.0)) == rounds
 
 
 def test_each_contender_runs_after_each_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.count(0.0, 0.02)
-    monkeypatch.setattr(measure, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    let_each_look_take(0.02, monkeypatch)
     order: list[str] = []
     contenders = {name: functools.partial(order.append, name) for name in "abc"}
     rounds = measure.measured_rounds(contenders, 4.0)
@@ -155,6 +159,5 @@ def test_each_contender_runs_after_each_other_one(monkeypatch: pytest.MonkeyPatc
 def test_short_calls_are_timed_together(
     step: float, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = itertools.count(0.0, step)
-    monkeypatch.setattr(measure, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    let_each_look_take(step, monkeypatch)
     assert measure.calls_of_a_turn(lambda: None) == calls
