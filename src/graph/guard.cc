@@ -1,10 +1,17 @@
 #include "graph/guard.h"
 
+#include "graph/guard_kinds.h"
 #include "py/containers.h"
 #include "py/object.h"
 #include "py/versions.h"
+#include "upstream/trace_context.h"
 
 namespace nnx_wrappers::graph {
+
+void GuardSet::depend_on_entered_meshes() {
+  add(std::make_unique<ReadGuard>("the meshes of `with mesh:`", nb::none(),
+                                  [](nb::handle) { return upstream::entered_meshes(); }));
+}
 
 std::optional<std::string> GuardSet::first_change() const {
   const py::GarbageCollectionPause no_finalizers;

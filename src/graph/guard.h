@@ -51,6 +51,9 @@ class GuardSet {
  public:
   void add(std::unique_ptr<Guard> guard) { guards_.push_back(std::move(guard)); }
 
+  // Adds a guard of the meshes that are entered by `with mesh:`.
+  void depend_on_entered_meshes();
+
   // The path of the first part that has changed; nothing if all guards hold.
   std::optional<std::string> first_change() const;
 

@@ -13,6 +13,7 @@
 #include "upstream/c_functions.h"
 #include "upstream/facade.h"
 #include "upstream/origin.h"
+#include "upstream/trace_context.h"
 
 namespace nnx_wrappers::graph {
 
@@ -181,6 +182,7 @@ void GuardRecorder::inspect_numpy_array(nb::handle array, const std::string& pat
 // Inspects the functions that an object of JAX, such as that of jax.jit, wraps.
 void GuardRecorder::inspect_wrapped_functions(nb::handle object, const std::string& path) {
   if (!upstream::wraps_functions(object.type())) return;
+  reads_meshes_ = reads_meshes_ || upstream::runs_under_entered_meshes(object);
   const nb::object dict = py::optional_instance_dict(object);
   if (!dict.is_valid()) return;
   guard<InstanceGuard>(path, object, dict);

@@ -9,11 +9,11 @@
 #include "py/names.h"
 #include "py/object.h"
 #include "py/versions.h"
-#include "upstream/axes.h"
 #include "upstream/c_functions.h"
 #include "upstream/leaked.h"
 #include "upstream/linen.h"
 #include "upstream/origin.h"
+#include "upstream/trace_context.h"
 
 namespace nnx_wrappers::graph {
 
@@ -49,6 +49,12 @@ constexpr std::array<const char*, 2> kContextNames = {"_context", "module_stack"
 // equation with such an axis is an effect, so that then there is no plan anyway.
 constexpr std::array<const char*, 4> kAxisNames = {"get_axis_env", "axis_env", "trace_context",
                                                    "trace_ctx"};
+
+// Code that has one of these names may read the meshes of `with mesh:` past JAX's functions, or
+// make an old `pjit`, which runs under them.
+constexpr std::array<const char*, 6> kMeshNames = {"thread_resources", "mesh_context_manager",
+                                                   "physical_mesh",    "trace_context",
+                                                   "trace_ctx",        "pjit"};
 
 // Code that has one of these names may read where a Linen module belongs. Its name does not depend
 // on that.
@@ -125,6 +131,8 @@ Dependencies GuardRecorder::finish() {
   if (!is_refused() && (reads_axes_ || has_any_name(kAxisNames))) {
     guard<ReadGuard>("a named axis", nb::none(), [](nb::handle) { return upstream::named_axes(); });
   }
+  if (!is_refused() && (reads_meshes_ || has_any_name(kMeshNames)))
+    guards_->depend_on_entered_meshes();
   // The next run of the code finds the results that this one has added to caches.
   inspect_cached_results();
   observed_context_ = may_observe_context();
@@ -217,6 +225,8 @@ Origin GuardRecorder::origin_of(const py::RunningFunction& function) {
     note_tracing_observed("it asks for a value that is not concrete");
   }
   reads_axes_ = reads_axes_ || upstream::reads_named_axes(function.code(), function.globals());
+  reads_meshes_ =
+      reads_meshes_ || upstream::reads_entered_meshes(function.code(), function.globals());
   const upstream::ContextRead read = upstream::context_read(function.code(), function.globals());
   observed_context_ = observed_context_ || read == upstream::ContextRead::kModule;
   if (read == upstream::ContextRead::kParent)
@@ -284,6 +294,7 @@ void GuardRecorder::on_c_function(nb::handle callable, nb::handle owner,
   const std::string reason =
       upstream::reason_not_repeatable(callable, owner, origin == Origin::kUser);
   if (!reason.empty()) return refuse(reason);
+  reads_meshes_ = reads_meshes_ || upstream::runs_under_entered_meshes(callable);
   if (owner.is_valid() && PyContextVar_CheckExact(owner.ptr()))
     enqueue(owner, "a context variable");
   if (PyCFunction_Check(callable.ptr()) && owner.is_valid() && PyModule_Check(owner.ptr())) {

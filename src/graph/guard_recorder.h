@@ -35,7 +35,7 @@ class NamesGuard;
 
 // The result of a recording: guards, or the reason why there are none.
 struct Dependencies {
-  std::shared_ptr<const GuardSet> guards;  // null if no guards could tell that nothing has changed
+  std::shared_ptr<GuardSet> guards;  // null if no guards could tell that nothing has changed
   std::string reason;
   bool may_be_retried = false;    // another recording of the same code may succeed
   bool observed_tracing = false;  // the code found out that values are traced, and may depend on it
@@ -203,6 +203,7 @@ class GuardRecorder : public py::CallObserver {
   std::vector<nb::object> linen_constructors_;  // code that has made Linen modules
   bool asks_where_it_belongs_ = false;  // code outside of Linen modules has one of kParentNames
   bool reads_axes_ = false;
+  bool reads_meshes_ = false;
   bool reads_locals_ = false;  // by a builtin such as `locals`
   bool is_tracing_;            // true if the caller of the code is traced too
   bool guards_abstract_classes_ = false;

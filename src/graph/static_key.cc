@@ -11,13 +11,13 @@
 #include "py/once.h"
 #include "py/recursion.h"
 #include "upstream/array.h"
-#include "upstream/axes.h"
 #include "upstream/facade.h"
 #include "upstream/interned.h"
 #include "upstream/linen.h"
 #include "upstream/names.h"
 #include "upstream/node.h"
 #include "upstream/origin.h"
+#include "upstream/trace_context.h"
 
 namespace nnx_wrappers::graph {
 
@@ -31,7 +31,7 @@ const py::CacheRegistration kRegistration({"", {}, forget_keys});
 struct LastContext {
   nb::object context;
   nb::object key;
-  nb::object key_without_axes;
+  nb::object common_key;
 };
 
 LastContext& last_context() {
@@ -252,7 +252,7 @@ LastContext current_context() {
   LastContext last = last_context();
   if (last.context.is_valid() && py::equal(last.context, now.context)) return last;
   now.key = upstream::interned(now.context);
-  now.key_without_axes = upstream::interned(upstream::without_named_axes(now.context));
+  now.common_key = upstream::interned(upstream::without_axes_and_meshes(now.context));
   // The old one dies after it is replaced, since a destructor may ask for the key.
   const LastContext dying = std::exchange(last_context(), now);
   return now;
@@ -262,7 +262,7 @@ LastContext current_context() {
 
 nb::object trace_context_key() { return current_context().key; }
 
-nb::object trace_context_key_without_axes() { return current_context().key_without_axes; }
+nb::object common_context_key() { return current_context().common_key; }
 
 void forget_keys() {
   // The entries die after the tables are empty, since destructors may call this library.

@@ -46,9 +46,9 @@ nb::object static_key_of_keywords(const nb::dict& keywords, Unknown unknown = Un
 // The key of JAX's trace context: x64, PRNG implementation, mesh and the like.
 nb::object trace_context_key();
 
-// The same for code that does not ask for named axes, those of an enclosing vmap: whatever they
-// are, the key is one.
-nb::object trace_context_key_without_axes();
+// The same without what code has to ask for to depend on it: the named axes of an enclosing vmap
+// and the meshes of `with mesh:`. Whatever these are, the key is one.
+nb::object common_context_key();
 
 // Forgets the keys that are remembered, those of functions with a closure and that of the last
 // trace context.

@@ -1,5 +1,6 @@
 #include "upstream/equations.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <unordered_map>
@@ -9,6 +10,8 @@
 #include "py/recursion.h"
 #include "upstream/array.h"
 #include "upstream/facade.h"
+#include "upstream/names.h"
+#include "upstream/origin.h"
 #include "upstream/private_names.h"
 
 namespace nnx_wrappers::upstream {
@@ -43,30 +46,46 @@ std::vector<nb::object> Operation::run(const nb::list& inputs) const {
   return {outputs};
 }
 
-bool CallbackSearch::calls_back(nb::handle equation) {
+// True for a mesh with devices, or shardings with one, but for the one that jax.jit takes where it
+// is called: that of jax.set_mesh, or none.
+// The sharding of a with_sharding_constraint is not asked: where it has an entered mesh, the
+// constraint has it too.
+bool EquationSearch::may_be_entered(nb::handle name, nb::handle parameter) const {
+  const Facade& f = facade();
+  if (py::is_subtype(parameter.type(), f.mesh))
+    return !parameter.is(concrete_mesh_) || text_view(name) != "ctx_mesh";
+  if (PyTuple_CheckExact(parameter.ptr()) == 0) return false;
+  return std::ranges::any_of(py::borrowed_elements(parameter), [&](PyObject* part) {
+    const nb::handle sharding = part;
+    return sharding.type().is(f.named_sharding) &&
+           py::is_subtype(py::get(sharding, names().mesh).type(), f.mesh);
+  });
+}
+
+void EquationSearch::add(nb::handle equation) {
   const py::RecursionGuard guard(" while reading a program");
   const PrivateNames& n = private_names();
   const nb::object primitive = py::get(equation, n.primitive);
-  if (harmless_.contains(primitive.ptr())) return false;
-  if (py::utf8(py::get(primitive, n.name)).ends_with("callback")) return true;
+  const nb::object params = py::get(equation, n.params);
+  for (const auto& [key, value] : py::borrowed_items(params))
+    may_have_entered_mesh_ = may_have_entered_mesh_ || may_be_entered(key, value);
+  if (plain_primitives_.contains(primitive)) return;
+  calls_back_ = calls_back_ || py::utf8(py::get(primitive, n.name)).ends_with("callback");
   // All primitives that run a jaxpr have a list of results.
-  if (!py::truthy(py::get(primitive, n.multiple_results))) {
-    harmless_.insert(primitive.ptr());
-    return false;
+  if (!calls_back_ && !py::truthy(py::get(primitive, n.multiple_results))) {
+    plain_primitives_.insert(primitive);
+    return;
   }
-  for (const auto& [key, value] : py::mapping_items(py::get(equation, n.params))) {
+  for (const auto& [key, value] : py::mapping_items(params)) {
     const bool is_sequence = PyTuple_CheckExact(value.ptr()) || PyList_CheckExact(value.ptr());
     for (const nb::object& part : is_sequence ? py::elements(value) : std::vector{value}) {
       nb::object inner = py::get_optional(part, n.jaxpr);
       if (!inner.is_valid()) inner = part;
       const nb::object equations = py::get_optional(inner, n.eqns);
       if (!equations.is_valid() || !seen_.insert(inner)) continue;
-      for (const nb::object& one : py::elements(equations)) {
-        if (calls_back(one)) return true;
-      }
+      for (const nb::object& one : py::elements(equations)) add(one);
     }
   }
-  return false;
 }
 
 bool is_literal(nb::handle atom) { return atom.type().is(facade().literal); }

@@ -3,10 +3,10 @@
 
 #include <nanobind/nanobind.h>
 
-#include <unordered_set>
 #include <vector>
 
 #include "py/identity_set.h"
+#include "upstream/trace_context.h"
 
 namespace nnx_wrappers::upstream {
 
@@ -27,14 +27,26 @@ class Operation {
   nb::object context_;  // settings under which it was traced
 };
 
-// Tells of equations whether they, or those of a jaxpr inside them, call back into Python.
-class CallbackSearch {
+// What equations depend on, and those of the jaxprs inside them, besides their inputs.
+class EquationSearch {
  public:
-  bool calls_back(nb::handle equation);
+  void add(nb::handle equation);
+
+  // True if one calls back into Python.
+  bool calls_back() const { return calls_back_; }
+
+  // True if one may have a mesh that was entered by `with mesh:`. JAX gives such a mesh to a
+  // with_sharding_constraint where no abstract mesh is set, and to the old `pjit`.
+  bool may_have_entered_mesh() const { return may_have_entered_mesh_; }
 
  private:
-  py::IdentitySet seen_;                    // jaxprs that do not; many equations share one
-  std::unordered_set<PyObject*> harmless_;  // primitives that neither call back nor run a jaxpr
+  bool may_be_entered(nb::handle name, nb::handle parameter) const;
+
+  py::IdentitySet seen_;              // jaxprs; many equations share one
+  py::IdentitySet plain_primitives_;  // that neither call back nor run a jaxpr
+  nb::object concrete_mesh_ = upstream::concrete_mesh();
+  bool calls_back_ = false;
+  bool may_have_entered_mesh_ = false;
 };
 
 // True for a value that a jaxpr holds itself, and no variable.

@@ -190,6 +190,9 @@ Facade load() {
   f.to_state_dict = look_up("flax.serialization:to_state_dict");
   f.from_state_dict = look_up("flax.serialization:from_state_dict");
   f.trace_context = look_for({"jax._src.config:trace_context"});
+  f.entered_meshes = look_for({"jax._src.config:mesh_context_manager"});
+  f.get_abstract_mesh = look_for({"jax.sharding:get_abstract_mesh"});
+  f.concrete_mesh = look_for({"jax._src.mesh:get_concrete_mesh"});
   f.jit_function = look_up("jax.numpy:sin").type();
   f.custom_jvp = look_up("jax:custom_jvp");
   f.custom_vjp = look_up("jax:custom_vjp");

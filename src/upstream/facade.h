@@ -102,7 +102,10 @@ struct Facade {
   nb::handle tree_flatten;
   nb::handle from_state_dict;  // flax.serialization
   nb::handle to_state_dict;
-  nb::handle trace_context;  // JAX's key of all settings that tracing depends on
+  nb::handle trace_context;   // JAX's key of all settings that tracing depends on
+  nb::handle entered_meshes;  // the setting of `with mesh:`
+  nb::handle get_abstract_mesh;
+  nb::handle concrete_mesh;  // returns the mesh that jax.set_mesh has set
   nb::handle jit_function;   // the type of the functions that jax.jit returns
   nb::handle custom_jvp;
   nb::handle custom_vjp;

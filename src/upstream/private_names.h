@@ -32,6 +32,7 @@ namespace nnx_wrappers::upstream {
   X(is_pytree, "_pytree__is_pytree")           \
   X(is_setup, "_is_setup")                     \
   X(jaxpr, "jaxpr")                            \
+  X(jit_info, "_jit_info")                     \
   X(manager, "manager")                        \
   X(mapping_contents, "_mapping")              \
   X(module_checks, "_module_checks")           \
@@ -47,6 +48,7 @@ namespace nnx_wrappers::upstream {
   X(trace, "_trace")                           \
   X(trace_state, "_trace_state")               \
   X(tracing_eqns, "tracing_eqns")              \
+  X(use_resource_env, "use_resource_env")      \
   X(val, "val")                                \
   X(var_metadata, "_var_metadata")
 

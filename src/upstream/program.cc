@@ -13,18 +13,16 @@ nb::object trace_program(const nb::object& function, const nb::tuple& abstract_i
   return py::call(facade().make_jaxpr(function), abstract_inputs, nb::dict());
 }
 
-std::string_view reason_not_reusable(nb::handle program) {
-  if (nb::len(nb::object(program.attr("effects"))) != 0) return "a constructor with effects";
-  CallbackSearch search;
-  for (const nb::object& equation : py::elements(program.attr("jaxpr").attr("eqns"))) {
-    if (search.calls_back(equation)) return "a constructor that calls back into Python";
-  }
+Reuse reuse_of(nb::handle program) {
+  if (nb::len(nb::object(program.attr("effects"))) != 0) return {"a constructor with effects"};
+  EquationSearch search;
+  for (const nb::object& equation : py::elements(program.attr("jaxpr").attr("eqns")))
+    search.add(equation);
+  if (search.calls_back()) return {"a constructor that calls back into Python"};
   for (const nb::object& constant : constants(program)) {
-    if (is_tracer(constant)) {
-      return "a constructor that uses values of an outer trace";
-    }
+    if (is_tracer(constant)) return {"a constructor that uses values of an outer trace"};
   }
-  return "";
+  return {"", search.may_have_entered_mesh()};
 }
 
 std::vector<nb::object> output_avals(nb::handle program) {

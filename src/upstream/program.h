@@ -13,9 +13,14 @@ namespace nb = nanobind;
 // jax.make_jaxpr(function)(*abstract_inputs).
 nb::object trace_program(const nb::object& function, const nb::tuple& abstract_inputs);
 
-// Why the program of a constructor must not be run again: it has effects, calls back into Python,
-// or has tracers of an outer trace among its constants. Empty if it may.
-std::string_view reason_not_reusable(nb::handle program);
+// Whether the program of a constructor may be run again.
+struct Reuse {
+  // Why it must not: it has effects, calls back into Python, or has tracers of an outer trace among
+  // its constants. Empty if it may.
+  std::string_view reason_against;
+  bool may_have_entered_mesh = false;  // one of `with mesh:`; see EquationSearch
+};
+Reuse reuse_of(nb::handle program);
 
 // The abstract values of the outputs.
 std::vector<nb::object> output_avals(nb::handle program);

@@ -56,7 +56,8 @@ class TraceSlice::Function {
   }
 
   // The function itself, which holds no value of the trace.
-  nb::object finish() && {
+  Repeatable finish() && {
+    const bool may_have_entered_mesh = search_.may_have_entered_mesh();
     const auto run = [steps = std::move(steps_),
                       outputs = std::move(outputs_)](const nb::args& inputs) -> nb::object {
       std::vector<nb::object> values = py::elements(inputs);
@@ -73,7 +74,7 @@ class TraceSlice::Function {
       return results;
     };
     // jax.jit wants an object of Python.
-    return staged(facade().partial(nb::cpp_function(run)));
+    return {staged(facade().partial(nb::cpp_function(run))), may_have_entered_mesh};
   }
 
  private:
@@ -110,7 +111,8 @@ class TraceSlice::Function {
 
   bool add_step(const nb::object& equation) {
     const PrivateNames& n = private_names();
-    if (search_.calls_back(equation)) return false;
+    search_.add(equation);
+    if (search_.calls_back()) return false;
     Step step{Operation(equation), {}};
     for (const nb::object& input : py::elements(py::get(equation, n.in_tracers))) {
       step.inputs.push_back(operand(input));
@@ -126,7 +128,7 @@ class TraceSlice::Function {
   std::unordered_set<PyObject*> needed_;
   std::vector<nb::object> kept_;  // owns the keys of both
   size_t next_ = 0;
-  CallbackSearch search_;
+  EquationSearch search_;
   std::vector<Step> steps_;
   std::vector<Operand> outputs_;
 };
@@ -198,10 +200,10 @@ nb::object TraceSlice::constant_of(nb::handle tracer) {
   return here.frame_.is_valid() ? here.constant_in_trace(tracer) : nb::object();
 }
 
-nb::object TraceSlice::as_function(const nb::tuple& inputs,
-                                   const std::vector<nb::object>& outputs) const {
+TraceSlice::Repeatable TraceSlice::as_function(const nb::tuple& inputs,
+                                               const std::vector<nb::object>& outputs) const {
   Function function(*this, inputs);
-  return function.add(outputs) ? std::move(function).finish() : nb::object();
+  return function.add(outputs) ? std::move(function).finish() : Repeatable();
 }
 
 std::string_view TraceSlice::reason_not_supported() {
@@ -213,7 +215,7 @@ std::string_view TraceSlice::reason_not_supported() {
     slice.end();
     const nb::tuple inputs = nb::make_tuple(input);
     is_seen = slice.accepts(inputs) && slice.equations().size() == 1 &&
-              slice.as_function(inputs, {output}).is_valid();
+              slice.as_function(inputs, {output}).function.is_valid();
     return output;
   };
   const nb::object abstract = facade().shape_dtype_struct(nb::tuple(), facade().count_dtype);

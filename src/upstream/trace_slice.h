@@ -26,10 +26,15 @@ class TraceSlice {
   // Ends with the last equation so far. The slice accepts values of the trace.
   void end();
 
-  // Its equations as a function from `inputs`, which it accepts, to
-  // `outputs`. In a trace that stages, each call adds those anew that the outputs depend on.
-  // Invalid if they depend on other values of a trace, have effects or call back into Python.
-  nb::object as_function(const nb::tuple& inputs, const std::vector<nb::object>& outputs) const;
+  // A function that adds, in a trace that stages, the equations anew that its outputs depend on.
+  struct Repeatable {
+    nb::object function;
+    bool may_have_entered_mesh = false;  // see EquationSearch
+  };
+
+  // Its equations as a function from `inputs`, which it accepts, to `outputs`. The function is
+  // invalid if they depend on other values of a trace, have effects or call back into Python.
+  Repeatable as_function(const nb::tuple& inputs, const std::vector<nb::object>& outputs) const;
 
   // The constant that a tracer of the current trace stands for, which the jaxpr holds itself;
   // invalid for other tracers.

@@ -125,6 +125,8 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   if (reason.empty() && dependencies.observed_context)
     reason = "a constructor that asks about Linen's context";
   if (!reason.empty()) return {nullptr, {nullptr, reason, false}};
+  if (trace.may_have_entered_mesh && dependencies.guards != nullptr)
+    dependencies.guards->depend_on_entered_meshes();
   plan->captured_ = captured;
   plan->program_ = trace.program;
   plan->keys_ = nb::len(inputs) - call.streams.size();

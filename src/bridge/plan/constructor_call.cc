@@ -12,6 +12,7 @@
 #include "upstream/node.h"
 #include "upstream/qwix.h"
 #include "upstream/scope.h"
+#include "upstream/trace_context.h"
 #include "upstream/variable.h"
 
 namespace nnx_wrappers::bridge {
@@ -171,7 +172,8 @@ CallKey key_of(const ConstructorCall& call) {
     key.append(stream.name);
     key.append(stream.key_type.is_valid() ? stream.key_type : stream.seed);
   }
-  key.append(graph::trace_context_key_without_axes());
+  key.append(graph::common_context_key());
+  key.append(upstream::concrete_mesh());
   if (call.interceptors.is_valid()) key.append(upstream::interceptor_ids(call.interceptors));
   return {nb::tuple(key), ""};
 }

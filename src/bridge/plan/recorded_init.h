@@ -46,8 +46,8 @@ class RecordedInit {
   Finished finish(nanobind::handle module);
 
  private:
-  nanobind::object function_of(const upstream::TraceSlice& slice,
-                               const std::vector<nanobind::object>& outputs) const;
+  upstream::TraceSlice::Repeatable function_of(const upstream::TraceSlice& slice,
+                                               const std::vector<nanobind::object>& outputs) const;
 
   const ConstructorCall& call_;
   graph::GuardRecorder recorder_;

@@ -88,7 +88,7 @@ struct RepeatedCalls::Traced {
   // False if the equations depend on more than the streams.
   bool prepare() {
     if (equations) {
-      function = equations->slice.as_function(equations->inputs, equations->outputs);
+      function = equations->slice.as_function(equations->inputs, equations->outputs).function;
       equations.reset();
     }
     return function.is_valid();

@@ -52,7 +52,9 @@ SingleTrace trace_once(const ConstructorCall& call,
     const upstream::NoLinenModule outside(stand_in);
     made.program = upstream::trace_program(nb::cpp_function(traced), abstract_inputs);
     if (upstream::has_run_modules(stand_in)) upstream::ContextQueries::note();
-    made.reason = upstream::reason_not_reusable(made.program);
+    const upstream::Reuse reuse = upstream::reuse_of(made.program);
+    made.reason = reuse.reason_against;
+    made.may_have_entered_mesh = reuse.may_have_entered_mesh;
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_Exception)) throw;
     made.reason = "a constructor that cannot be traced (" + py::type_name(error.type()) + ")";

@@ -11,8 +11,9 @@
 namespace nnx_wrappers::bridge {
 
 struct SingleTrace {
-  nanobind::object program;  // a ClosedJaxpr; invalid if there is a reason
-  std::string reason;        // why the program must not be run again; empty if it may
+  nanobind::object program;            // a ClosedJaxpr; invalid if there is a reason
+  std::string reason;                  // why the program must not be run again; empty if it may
+  bool may_have_entered_mesh = false;  // see upstream::EquationSearch
 };
 
 // Traces `body` of `abstract_inputs`, which does what `call` says. JAX calls it once, or not at

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
@@ -299,6 +300,43 @@ def test_variables_made_under_a_mesh_are_applied_without_one(flag):
         attrs = ours.linen_vars_to_nnx_attrs(variables)
         again = ours.nnx_attrs_to_linen_vars(attrs)
     assert_same_placed(again, variables, split=2)
+
+
+@pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters")
+def test_layers_of_equal_meshes_with_other_devices_have_programs_of_their_own():
+    def meshes_in(jaxpr):
+        found = []
+        for equation in jaxpr.eqns:
+            mesh = equation.params.get("ctx_mesh")
+            found += [] if mesh is None else [[device.id for device in mesh.devices.flat]]
+            for value in equation.params.values():
+                found += meshes_in(value.jaxpr) if hasattr(value, "jaxpr") else []
+        return found
+
+    class Two(nn.Module):
+        bridge: object
+
+        @nn.compact
+        def __call__(self, x):
+            layers = [self.bridge.ToLinen(nnx.Linear, args=(8, 8), name=name) for name in "ab"]
+            return [layer(x) for layer in layers]
+
+    def run(bridge):
+        found = []
+        for first in (0, 2, 0):
+            devices = np.array(jax.devices()[first : first + 2]).reshape(2, 1)
+            auto = (jax.sharding.AxisType.Auto,) * 2
+            with jax.set_mesh(jax.sharding.Mesh(devices, ("data", "model"), axis_types=auto)):
+                for function in (
+                    lambda: Two(bridge).init(KEY, jnp.ones((8, 8))),
+                    lambda: bridge.ToLinen(nnx.Linear, args=(8, 8)).apply({}, jnp.ones((8, 8))),
+                ):
+                    found.append(sorted(map(str, meshes_in(jax.make_jaxpr(function)().jaxpr))))
+        return found
+
+    mine, reference = both(run)
+    assert mine == reference
+    assert all(mine)
 
 
 @of_eager_sharding
