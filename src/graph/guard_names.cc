@@ -98,12 +98,34 @@ void GuardRecorder::add_names_of(nb::handle code) {
   apply_new_names();
 }
 
+// Opens a namespace for the names of later code, and notes those that code has already.
+void GuardRecorder::open(Namespace& space) {
+  open_namespaces_.push_back(&space);
+  space.indexed_size = PyDict_GET_SIZE(space.dict.ptr());
+  std::vector<PyObject*> named;
+  for (const auto& [key, value] : py::borrowed_items(space.dict)) {
+    PyObject* name = key;
+    if (PyUnicode_Check(name) != 0 && PyUnicode_CHECK_INTERNED(name) == 0) {
+      name = nb::borrow(key).release().ptr();
+      PyUnicode_InternInPlace(&name);
+      kept_.push_back(nb::steal(name));
+    }
+    holders_.add(name, &space);
+    if (names_.contains(name)) named.push_back(name);
+  }
+  for (PyObject* name : named) note_name(space, name);
+}
+
 // Notes the new names in every open namespace.
 void GuardRecorder::apply_new_names() {
   const std::vector<nb::object> names = std::exchange(new_names_, {});
-  // The object of a name may add namespaces. NOLINTNEXTLINE(modernize-loop-convert)
-  for (size_t i = 0; i < open_namespaces_.size(); ++i) {
-    for (const nb::object& name : names) note_name(*open_namespaces_[i], name);
+  if (names.empty()) return;
+  for (const nb::object& name : names)
+    holders_.for_each(name.ptr(), [&](Namespace& space) { note_name(space, name); });
+  // The index does not know names that were added since.
+  for (Namespace* space : open_namespaces_) {
+    if (PyDict_GET_SIZE(space->dict.ptr()) == space->indexed_size) continue;
+    for (const nb::object& name : names) note_name(*space, name);
   }
 }
 

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "graph/guard.h"
+#include "graph/name_index.h"
 #include "py/call_recorder.h"
 #include "py/versions.h"
 
@@ -106,6 +107,7 @@ class GuardRecorder : public py::CallObserver {
     bool follows_values = false;  // the objects under the names are inspected too
     bool is_module = false;       // code has the module as an object, and not its globals alone
     bool has_all_names = false;   // all names have been noted, not only those that code has
+    Py_ssize_t indexed_size = 0;  // of an open one, when its names were put into the index
     std::unordered_set<PyObject*> names;  // that have been noted
     std::unordered_set<PyObject*> codes;  // whose globals it is
   };
@@ -141,6 +143,7 @@ class GuardRecorder : public py::CallObserver {
   void guard_environment();
   void guard_interceptors();
   void guard_abstract_classes();
+  void open(Namespace& space);
   void note_name(Namespace& space, nb::handle name);
   void note_absence(Namespace& space, nb::handle name);
   void note_import(nb::handle name);
@@ -182,6 +185,7 @@ class GuardRecorder : public py::CallObserver {
   std::vector<nb::object> new_names_;               // the part of them that is not yet applied
   std::unordered_map<PyObject*, std::unique_ptr<Namespace>> namespaces_;  // by dict
   std::vector<Namespace*> open_namespaces_;    // in which the names of later code are looked up too
+  NameIndex<Namespace> holders_;               // the open namespaces that have a name
   std::unordered_set<PyObject*> codes_run_;    // owned by the recorder of calls
   std::unordered_set<PyObject*> outer_codes_;  // those that ran outside of Linen modules
   std::unordered_map<PyObject*, std::vector<Pending>> functions_not_run_;  // by code

@@ -87,13 +87,10 @@ void GuardRecorder::inspect_class(nb::handle type, const std::string& path) {
     space->dict = nb::borrow(dict);
     space->path = i == 0 ? path : py::type_name(base);
     space->follows_values = true;
-    open_namespaces_.push_back(space.get());
+    open(*space);
     const nb::handle match_names = PyDict_GetItemString(dict.ptr(), "__match_args__");
     if (match_names.is_valid()) add_names_in(match_names);
     inspect_methods(*space);
-    for (PyObject* name : std::vector<PyObject*>(names_.begin(), names_.end())) {
-      note_name(*space, name);
-    }
     apply_new_names();
   }
   enqueue(type.type(), py::type_name(type.type()));
@@ -128,10 +125,8 @@ void GuardRecorder::inspect_module(nb::handle module, const std::string& path) {
   Namespace& space = namespace_of(dict, module, path);
   if (std::exchange(space.is_module, true)) return;
   if (space.follows_values) space.guard->fix_size();
-  open_namespaces_.push_back(&space);
   note_name(space, nb::str("__getattr__"));
-  for (PyObject* name : std::vector<PyObject*>(names_.begin(), names_.end()))
-    note_name(space, name);
+  open(space);
 }
 
 }  // namespace nnx_wrappers::graph

@@ -210,7 +210,6 @@ Facade load() {
   f.closed_jaxpr = look_for({"jax.extend.core:ClosedJaxpr"});
   f.jaxpr_as_fun = look_for({"jax.extend.core:jaxpr_as_fun"});
   f.jit = look_up("jax:jit");
-  f.inline_early = look_for({"jax:Inline.JAX_EARLY"});
   f.type_of = look_for({"jax:typeof"});
   f.pytree_constructor = look_for({"flax.nnx.pytreelib:_graph_node_meta_call"});
   f.fold_in = look_up("jax.random:fold_in");

@@ -112,7 +112,6 @@ struct Facade {
   nb::handle ufunc;
   nb::handle numpy_dtype;
   nb::handle make_jaxpr;
-  nb::handle inline_early;        // jax.Inline.JAX_EARLY; before JAX 0.12, jit takes True
   nb::handle type_of;             // jax.typeof
   nb::handle pytree_constructor;  // runs the constructor of an nnx.Pytree class
   nb::handle eval_shape;

@@ -60,12 +60,6 @@ nb::object bound_last(const nb::object& function, const nb::tuple& inputs) {
 
 nb::object jitted(const nb::object& function) { return facade().jit(function); }
 
-nb::object staged(const nb::object& function) {
-  const Facade& f = facade();
-  const nb::object early = f.inline_early.is_valid() ? nb::borrow(f.inline_early) : nb::bool_(true);
-  return f.jit(function, nb::arg("inline") = early);
-}
-
 std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& inputs) {
   const Facade& f = facade();
   std::vector<nb::object> outputs = py::elements(py::call(function, inputs, nb::dict()));

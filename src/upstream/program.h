@@ -44,10 +44,6 @@ nb::object bound_last(const nb::object& function, const nb::tuple& inputs);
 // `jax.jit(function)`.
 nb::object jitted(const nb::object& function);
 
-// The function for a trace that stages: each call adds its equations to the jaxpr that is being
-// traced, as if its code had run again.
-nb::object staged(const nb::object& function);
-
 // `function(*inputs)` in the current trace. An output that is a literal of the program is returned
 // as an array, as the operation that made it would have done.
 std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& inputs);

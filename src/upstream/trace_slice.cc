@@ -73,8 +73,7 @@ class TraceSlice::Function {
       for (const Operand& output : outputs) results.append(value_of(output));
       return results;
     };
-    // jax.jit wants an object of Python.
-    return {staged(facade().partial(nb::cpp_function(run))), may_have_entered_mesh};
+    return {nb::cpp_function(run), may_have_entered_mesh};
   }
 
  private:

@@ -192,13 +192,7 @@ ConstructionPlan::Part ConstructionPlan::uncompiled_part(const std::vector<bool>
 // For all outputs: there is one such part.
 std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::staged_part(
     const std::vector<bool>& needed) const {
-  if (staged_part_ == nullptr) {
-    upstream::Pruned pruned = upstream::prune(program_, needed);
-    staged_part_ =
-        std::make_shared<const Part>(Part{upstream::staged(upstream::as_function(pruned.program)),
-                                          std::move(pruned.used_inputs),
-                                          {}});
-  }
+  if (staged_part_ == nullptr) staged_part_ = std::make_shared<const Part>(uncompiled_part(needed));
   return staged_part_;
 }
 
