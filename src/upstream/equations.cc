@@ -19,7 +19,16 @@ namespace nnx_wrappers::upstream {
 Operation::Operation(nb::handle equation)
     : primitive_(py::get(equation, private_names().primitive)),
       params_(py::get(equation, private_names().params)),
-      context_(py::get(equation, private_names().ctx)) {}
+      context_(py::get(equation, private_names().ctx)),
+      effects_(py::get(equation, private_names().effects)) {
+  for (const nb::object& output : py::elements(py::get(equation, private_names().outvars)))
+    avals_.append(py::get(output, private_names().aval));
+}
+
+std::vector<nb::object> Operation::copy(nb::handle emit, const nb::list& inputs,
+                                        nb::handle source) const {
+  return py::elements(emit(inputs, avals_, primitive_, params_, effects_, source, context_));
+}
 
 std::vector<nb::object> Operation::run(const nb::list& inputs) const {
   const PrivateNames& n = private_names();

@@ -21,10 +21,18 @@ class Operation {
   // Runs it in the current trace.
   std::vector<nb::object> run(const nb::list& inputs) const;
 
+  // Adds an equation of it by `emit`, the method of a trace that JAX adds its own by. `inputs` are
+  // tracers of that trace whose abstract values are those of the equation.
+  std::vector<nb::object> copy(nb::handle emit, const nb::list& inputs, nb::handle source) const;
+
+  size_t outputs() const { return nb::len(avals_); }
+
  private:
   nb::object primitive_;
   nb::object params_;
   nb::object context_;  // settings under which it was traced
+  nb::object effects_;
+  nb::list avals_;  // of the outputs
 };
 
 // What equations depend on, and those of the jaxprs inside them, besides their inputs.

@@ -215,6 +215,8 @@ Facade load() {
   f.fold_in = look_up("jax.random:fold_in");
   f.lax_add = look_up("jax.lax:add");
   f.add_primitive = look_up("jax.lax:add_p");
+  f.jaxpr_tracer = look_for({"jax._src.interpreters.partial_eval:DynamicJaxprTracer"});
+  f.source_info = look_for({"jax._src.source_info_util:current"});
   f.literal = look_for({"jax.extend.core:Literal"});
   f.compile_time_eval = look_up("jax:ensure_compile_time_eval");
   f.asarray = look_up("jax.numpy:asarray");

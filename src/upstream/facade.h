@@ -93,6 +93,8 @@ struct Facade {
   nb::handle numpy_uint32;
   nb::handle count_dtype;    // of the counters of streams: uint32
   nb::handle add_primitive;  // jax.lax.add_p
+  nb::handle jaxpr_tracer;   // the class of the values of a trace that stages; may be null
+  nb::handle source_info;    // returns what JAX notes of where an equation is from; may be null
   nb::handle literal;        // class jax.extend.core.Literal; null where JAX does not show it
   nb::handle tracer;
   nb::handle dict_key;

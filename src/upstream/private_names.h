@@ -18,6 +18,7 @@ namespace nnx_wrappers::upstream {
   X(constvars, "constvars")                    \
   X(ctx, "ctx")                                \
   X(effects, "effects")                        \
+  X(emit_eqn, "emit_eqn")                      \
   X(eqns, "eqns")                              \
   X(frame, "frame")                            \
   X(frozen_contents, "_dict")                  \
@@ -45,6 +46,7 @@ namespace nnx_wrappers::upstream {
   X(root, "_root")                             \
   X(setup_called, "setup_called")              \
   X(state, "_state")                           \
+  X(to_jaxpr_tracer, "to_jaxpr_tracer")        \
   X(trace, "_trace")                           \
   X(trace_state, "_trace_state")               \
   X(tracing_eqns, "tracing_eqns")              \

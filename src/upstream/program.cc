@@ -48,17 +48,15 @@ Pruned prune(nb::handle program, const std::vector<bool>& needed_outputs) {
   return pruned;
 }
 
-nb::object as_function(nb::handle program) { return facade().jaxpr_as_fun(program); }
-
-nb::object bound_last(const nb::object& function, const nb::tuple& inputs) {
-  const auto call = [function, inputs](const nb::args& first) {
-    return py::call(function, nb::tuple(first + inputs), nb::dict());
+nb::object jitted(const std::shared_ptr<const EquationList>& equations) {
+  const auto run = [equations](const nb::args& inputs) {
+    nb::list outputs;
+    for (const nb::object& output : equations->run(py::elements(inputs))) outputs.append(output);
+    return outputs;
   };
   // jax.jit wants an object of Python.
-  return facade().partial(nb::cpp_function(call));
+  return facade().jit(facade().partial(nb::cpp_function(run)));
 }
-
-nb::object jitted(const nb::object& function) { return facade().jit(function); }
 
 std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& inputs) {
   const Facade& f = facade();

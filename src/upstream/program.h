@@ -3,8 +3,11 @@
 
 #include <nanobind/nanobind.h>
 
+#include <memory>
 #include <string_view>
 #include <vector>
+
+#include "upstream/equation_list.h"
 
 namespace nnx_wrappers::upstream {
 
@@ -35,14 +38,8 @@ struct Pruned {
 };
 Pruned prune(nb::handle program, const std::vector<bool>& needed_outputs);
 
-// The program as a function of its inputs, which runs equation by equation.
-nb::object as_function(nb::handle program);
-
-// The function of all inputs but the last ones, which are these.
-nb::object bound_last(const nb::object& function, const nb::tuple& inputs);
-
-// `jax.jit(function)`.
-nb::object jitted(const nb::object& function);
+// The equations, compiled by `jax.jit` where the current trace does not stage.
+nb::object jitted(const std::shared_ptr<const EquationList>& equations);
 
 // `function(*inputs)` in the current trace. An output that is a literal of the program is returned
 // as an array, as the operation that made it would have done.

@@ -1,6 +1,7 @@
 #include "upstream/trace_slice.h"
 
 #include <algorithm>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -16,13 +17,16 @@
 
 namespace nnx_wrappers::upstream {
 
-// Values are numbered: first the inputs, then the outputs of the steps.
+// The equations that some outputs depend on.
 class TraceSlice::Function {
  public:
-  Function(const TraceSlice& slice, const nb::tuple& inputs) : slice_(slice) {
+  Function(const TraceSlice& slice, const nb::tuple& inputs)
+      : slice_(slice), list_(avals_of(slice, inputs)) {
+    size_t number = 0;
     for (const nb::object& input : py::elements(inputs)) {
       const bool is_constant = slice.constant_in_trace(input).is_valid();
-      number(is_constant ? nb::object() : slice.variable_of(input));
+      if (!is_constant) note(slice.variable_of(input), number);
+      ++number;
     }
   }
 
@@ -46,52 +50,33 @@ class TraceSlice::Function {
         need(slice_.variable_of(input));
     }
     for (size_t i = 0; i < equations.size(); ++i) {
-      if (is_needed[i] && !add_step(equations[i])) return false;
+      if (is_needed[i] && !add_equation(equations[i])) return false;
     }
-    for (const nb::object& output : outputs) {
-      outputs_.push_back(operand(output));
-      if (!outputs_.back().is_known) return false;
-    }
-    return true;
+    return std::ranges::all_of(outputs, [this](const nb::object& output) {
+      std::optional<EquationList::Operand> made = operand(output);
+      if (made) list_.add_output(*std::move(made));
+      return made.has_value();
+    });
   }
 
-  // The function itself, which holds no value of the trace.
   Repeatable finish() && {
-    const bool may_have_entered_mesh = search_.may_have_entered_mesh();
-    const auto run = [steps = std::move(steps_),
-                      outputs = std::move(outputs_)](const nb::args& inputs) -> nb::object {
-      std::vector<nb::object> values = py::elements(inputs);
-      const auto value_of = [&](const Operand& operand) {
-        return operand.constant.is_valid() ? operand.constant : values.at(operand.number);
-      };
-      for (const Step& step : steps) {
-        nb::list given;
-        for (const Operand& input : step.inputs) given.append(value_of(input));
-        for (nb::object& made : step.operation.run(given)) values.push_back(std::move(made));
-      }
-      nb::list results;
-      for (const Operand& output : outputs) results.append(value_of(output));
-      return results;
-    };
-    return {nb::cpp_function(run), may_have_entered_mesh};
+    return {std::make_shared<const EquationList>(std::move(list_)),
+            search_.may_have_entered_mesh()};
   }
 
  private:
-  struct Operand {
-    bool is_known = false;
-    nb::object constant;  // invalid for a value with a number
-    size_t number = 0;
-  };
-  struct Step {
-    Operation operation;
-    std::vector<Operand> inputs;
-  };
+  // Those of constants do not matter: each is a constant of the list.
+  static std::vector<nb::object> avals_of(const TraceSlice& slice, const nb::tuple& inputs) {
+    std::vector<nb::object> avals;
+    for (const nb::object& input : py::elements(inputs)) {
+      const bool is_constant = slice.constant_in_trace(input).is_valid();
+      avals.push_back(is_constant ? nb::object() : py::get(input, private_names().aval));
+    }
+    return avals;
+  }
 
-  // A value without a variable has a number that nothing refers to.
-  void number(const nb::object& variable) {
-    const size_t next = next_++;
-    if (!variable.is_valid()) return;
-    numbers_.emplace(variable.ptr(), next);
+  void note(const nb::object& variable, size_t number) {
+    numbers_.emplace(variable.ptr(), number);
     kept_.push_back(variable);
   }
 
@@ -99,26 +84,32 @@ class TraceSlice::Function {
     if (variable.is_valid() && needed_.insert(variable.ptr()).second) kept_.push_back(variable);
   }
 
-  Operand operand(const nb::object& value) const {
-    if (!is_tracer(value)) return {true, value, 0};
+  // Nothing for a value of another trace, or one that was computed before the slice.
+  std::optional<EquationList::Operand> operand(const nb::object& value) const {
+    if (!is_tracer(value)) return EquationList::Operand{value, 0};
     const nb::object variable = slice_.variable_of(value);
     const auto known = variable.is_valid() ? numbers_.find(variable.ptr()) : numbers_.end();
-    if (known != numbers_.end()) return {true, {}, known->second};
-    nb::object constant = slice_.constant_in_trace(value);
-    return constant.is_valid() ? Operand{true, std::move(constant), 0} : Operand();
+    if (known != numbers_.end()) return EquationList::Operand{{}, known->second};
+    if (!slice_.constant_in_trace(value).is_valid()) return std::nullopt;
+    // A literal is of no trace.
+    const nb::object held = py::get(value, private_names().val);
+    return EquationList::Operand{is_literal(held) ? held : slice_.constant_in_trace(value), 0};
   }
 
-  bool add_step(const nb::object& equation) {
+  bool add_equation(const nb::object& equation) {
     const PrivateNames& n = private_names();
     search_.add(equation);
     if (search_.calls_back()) return false;
-    Step step{Operation(equation), {}};
+    std::vector<EquationList::Operand> inputs;
     for (const nb::object& input : py::elements(py::get(equation, n.in_tracers))) {
-      step.inputs.push_back(operand(input));
-      if (!step.inputs.back().is_known) return false;
+      std::optional<EquationList::Operand> known = operand(input);
+      if (!known) return false;
+      inputs.push_back(*std::move(known));
     }
-    for (const nb::object& output : py::elements(py::get(equation, n.outvars))) number(output);
-    steps_.push_back(std::move(step));
+    size_t number = list_.values();
+    list_.add(equation, std::move(inputs));
+    for (const nb::object& output : py::elements(py::get(equation, n.outvars)))
+      note(output, number++);
     return true;
   }
 
@@ -126,10 +117,8 @@ class TraceSlice::Function {
   std::unordered_map<PyObject*, size_t> numbers_;
   std::unordered_set<PyObject*> needed_;
   std::vector<nb::object> kept_;  // owns the keys of both
-  size_t next_ = 0;
   EquationSearch search_;
-  std::vector<Step> steps_;
-  std::vector<Operand> outputs_;
+  EquationList list_;
 };
 
 TraceSlice::TraceSlice() {
@@ -199,8 +188,8 @@ nb::object TraceSlice::constant_of(nb::handle tracer) {
   return here.frame_.is_valid() ? here.constant_in_trace(tracer) : nb::object();
 }
 
-TraceSlice::Repeatable TraceSlice::as_function(const nb::tuple& inputs,
-                                               const std::vector<nb::object>& outputs) const {
+TraceSlice::Repeatable TraceSlice::repeatable(const nb::tuple& inputs,
+                                              const std::vector<nb::object>& outputs) const {
   Function function(*this, inputs);
   return function.add(outputs) ? std::move(function).finish() : Repeatable();
 }
@@ -213,8 +202,11 @@ std::string_view TraceSlice::reason_not_supported() {
     nb::object output = facade().lax_add(input, input);
     slice.end();
     const nb::tuple inputs = nb::make_tuple(input);
-    is_seen = slice.accepts(inputs) && slice.equations().size() == 1 &&
-              slice.as_function(inputs, {output}).function.is_valid();
+    is_seen = slice.accepts(inputs) && slice.equations().size() == 1;
+    const Repeatable repeatable = slice.repeatable(inputs, {output});
+    if (is_seen && repeatable.equations != nullptr) repeatable.equations->run({input});
+    slice.end();
+    is_seen = is_seen && repeatable.equations != nullptr && slice.equations().size() == 2;
     return output;
   };
   const nb::object abstract = facade().shape_dtype_struct(nb::tuple(), facade().count_dtype);

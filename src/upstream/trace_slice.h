@@ -3,8 +3,11 @@
 
 #include <nanobind/nanobind.h>
 
+#include <memory>
 #include <string_view>
 #include <vector>
+
+#include "upstream/equation_list.h"
 
 namespace nnx_wrappers::upstream {
 
@@ -26,15 +29,15 @@ class TraceSlice {
   // Ends with the last equation so far. The slice accepts values of the trace.
   void end();
 
-  // A function that adds, in a trace that stages, the equations anew that its outputs depend on.
+  // Equations that hold no value of the trace, and can be added to another.
   struct Repeatable {
-    nb::object function;
-    bool may_have_entered_mesh = false;  // see EquationSearch
+    std::shared_ptr<const EquationList> equations;  // null if they cannot
+    bool may_have_entered_mesh = false;             // see EquationSearch
   };
 
-  // Its equations as a function from `inputs`, which it accepts, to `outputs`. The function is
-  // invalid if they depend on other values of a trace, have effects or call back into Python.
-  Repeatable as_function(const nb::tuple& inputs, const std::vector<nb::object>& outputs) const;
+  // Those of its equations that `outputs` depend on, as a function of `inputs`, which it accepts.
+  // Nothing if they depend on other values of a trace, have effects or call back into Python.
+  Repeatable repeatable(const nb::tuple& inputs, const std::vector<nb::object>& outputs) const;
 
   // The constant that a tracer of the current trace stands for, which the jaxpr holds itself;
   // invalid for other tracers.

@@ -28,14 +28,6 @@ namespace nb = nanobind;
 
 namespace {
 
-nb::tuple select(const std::vector<nb::object>& inputs, const std::vector<bool>& used) {
-  nb::list chosen;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (used[i]) chosen.append(inputs[i]);
-  }
-  return nb::tuple(chosen);
-}
-
 bool is_integer_or_key(nb::handle aval) {
   return !nb::cast<bool>(
       upstream::facade().issubdtype(py::get(aval, nb::str("dtype")), upstream::facade().inexact));
@@ -140,12 +132,11 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::of(const InitProgram& record
   const nb::tuple inputs = abstract_inputs(call);
   const size_t keys = nb::len(inputs) - call.streams.size();
   // The recorded constructor began with counts of zero, as each one does.
-  const auto of_keys = [keys, function = recorded.function](const nb::args& traced) {
-    nb::list given;
-    for (size_t i = 0; i < keys; ++i) given.append(traced[i]);
+  const auto of_keys = [keys, equations = recorded.equations](const nb::args& traced) {
+    std::vector<nb::object> given = py::elements(traced);
+    given.resize(keys);
     nb::list outputs;
-    for (const nb::object& output : upstream::evaluate(function, nb::tuple(given)))
-      outputs.append(output);
+    for (const nb::object& output : equations->run(given)) outputs.append(output);
     return nb::tuple(outputs);
   };
   plan->captured_ = recorded.captured;
@@ -171,12 +162,11 @@ void ConstructionPlan::prepare_closure_values() {
 
 // The values are computed operation by operation in the current trace, so that they have the same
 // bits as those that the constructor would give to the closures.
-void ConstructionPlan::add_closure_values(const std::vector<nb::object>& inputs,
+void ConstructionPlan::add_closure_values(const std::vector<nb::object>& keys,
                                           std::vector<nb::object>& values) const {
   if (!closure_part_) return;
   const auto& slots = captured_->slots();
-  const std::vector<nb::object> outputs =
-      upstream::evaluate(closure_part_->function, select(inputs, closure_part_->used_inputs));
+  const std::vector<nb::object> outputs = closure_part_->outputs(keys);
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
     if (slots[i].is_in_closure && captured_->is_computed(i))
@@ -184,9 +174,29 @@ void ConstructionPlan::add_closure_values(const std::vector<nb::object>& inputs,
   }
 }
 
+std::vector<nb::object> ConstructionPlan::Part::outputs(const std::vector<nb::object>& keys) const {
+  if (constants) return *constants;
+  nb::list used;
+  for (size_t i = 0; i < used_keys.size(); ++i) {
+    if (used_keys[i]) used.append(keys.at(i));
+  }
+  if (!compiled.is_valid()) return equations->run(py::elements(used));
+  return upstream::evaluate(compiled, nb::tuple(used));
+}
+
+// Counts are zero, so they are no inputs of the part.
+ConstructionPlan::Part ConstructionPlan::part_of(const upstream::Pruned& pruned) const {
+  Part part;
+  part.used_keys = pruned.used_inputs;
+  part.used_keys.resize(keys_);
+  const auto used = static_cast<size_t>(std::ranges::count(part.used_keys, true));
+  part.equations = std::make_shared<const upstream::EquationList>(
+      upstream::EquationList::of_program(pruned.program, used));
+  return part;
+}
+
 ConstructionPlan::Part ConstructionPlan::uncompiled_part(const std::vector<bool>& needed) const {
-  upstream::Pruned pruned = upstream::prune(program_, needed);
-  return {upstream::as_function(pruned.program), std::move(pruned.used_inputs), {}};
+  return part_of(upstream::prune(program_, needed));
 }
 
 // For all outputs: there is one such part.
@@ -203,19 +213,16 @@ std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
                          !(known->second->constants &&
                            std::ranges::any_of(*known->second->constants, upstream::is_deleted));
   if (is_usable) return known->second;
-  Part part;
   const upstream::Pruned pruned = upstream::prune(program_, needed);
-  part.used_inputs = pruned.used_inputs;
-  nb::list counts;
-  for (size_t input = keys_; input < part.used_inputs.size(); ++input) {
-    if (part.used_inputs[input]) counts.append(upstream::zero_count());
-    part.used_inputs[input] = false;  // they are constants of the part
-  }
-  const bool uses_keys = std::ranges::find(part.used_inputs, true) != part.used_inputs.end();
+  Part part = part_of(pruned);
+  const bool uses_keys = std::ranges::find(part.used_keys, true) != part.used_keys.end();
   if (uses_keys) {
-    part.function = upstream::jitted(
-        upstream::bound_last(upstream::as_function(pruned.program), nb::tuple(counts)));
+    part.compiled = upstream::jitted(part.equations);
   } else {
+    nb::list counts;
+    for (const bool is_used : pruned.used_inputs) {
+      if (is_used) counts.append(upstream::zero_count());
+    }
     part.constants = upstream::evaluate_concretely(pruned.program, nb::tuple(counts));
   }
   // Forgotten parts die after the new one is inserted, since other threads may run meanwhile.
@@ -225,19 +232,17 @@ std::shared_ptr<const ConstructionPlan::Part> ConstructionPlan::part_for(
   return made;
 }
 
-std::vector<nb::object> ConstructionPlan::inputs_for(const ConstructorCall& call, nb::handle scope,
-                                                     const Part& part) const {
-  std::vector<nb::object> inputs;
+std::vector<nb::object> ConstructionPlan::keys_for(const ConstructorCall& call, nb::handle scope,
+                                                   const Part& part) const {
+  std::vector<nb::object> keys;
   for (const Stream& stream : call.streams) {
     if (!stream.key_type.is_valid()) continue;
-    const size_t input = inputs.size();
-    const bool used =
-        part.used_inputs.at(input) || (closure_part_ && closure_part_->used_inputs.at(input));
+    const size_t key = keys.size();
+    const bool used = part.used_keys.at(key) || (closure_part_ && closure_part_->used_keys.at(key));
     if (!used) upstream::skip_key(scope, stream.name);
-    inputs.push_back(used ? upstream::draw_key(scope, stream.name) : nb::object());
+    keys.push_back(used ? upstream::draw_key(scope, stream.name) : nb::object());
   }
-  inputs.resize(inputs.size() + call.streams.size(), upstream::zero_count());
-  return inputs;
+  return keys;
 }
 
 ConstructionPlan::Made ConstructionPlan::instantiate(const ConstructorCall& call, nb::handle scope,
@@ -310,11 +315,9 @@ ConstructionPlan::Made ConstructionPlan::finish(const ConstructorCall& call, nb:
       run == Run::kInSteps  ? std::make_shared<const Part>(uncompiled_part(needed))
       : run == Run::kStaged ? staged_part(needed)
                             : part_for(needed);
-  const std::vector<nb::object> inputs = inputs_for(call, scope, *part);
-  if (run != Run::kStaged) add_closure_values(inputs, values);
-  const std::vector<nb::object> outputs =
-      part->constants ? *part->constants
-                      : upstream::evaluate(part->function, select(inputs, part->used_inputs));
+  const std::vector<nb::object> keys = keys_for(call, scope, *part);
+  if (run != Run::kStaged) add_closure_values(keys, values);
+  const std::vector<nb::object> outputs = part->outputs(keys);
   size_t next = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
     if (!values[i].is_valid()) values[i] = captured_->value_from(outputs, next, i);

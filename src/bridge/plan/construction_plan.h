@@ -15,6 +15,8 @@
 #include "bridge/plan/variable_layout.h"
 #include "graph/guard_recorder.h"
 #include "graph/state_tree.h"
+#include "upstream/equation_list.h"
+#include "upstream/program.h"
 
 namespace nnx_wrappers::bridge {
 
@@ -68,9 +70,13 @@ class ConstructionPlan {
  private:
   // The part of the program that computes one set of missing values.
   struct Part {
-    nanobind::object function;  // from inputs to outputs
-    std::vector<bool> used_inputs;
+    std::shared_ptr<const upstream::EquationList> equations;  // from keys to outputs
+    nanobind::object compiled;  // the same by jax.jit; invalid if they are run one by one
+    std::vector<bool> used_keys;
     std::optional<std::vector<nanobind::object>> constants;  // the outputs, if it uses no key
+
+    // The outputs for the keys of all streams; those that are not used may be invalid.
+    std::vector<nanobind::object> outputs(const std::vector<nanobind::object>& keys) const;
   };
 
   // The values that a caller has given for the slots.
@@ -94,15 +100,16 @@ class ConstructionPlan {
   // True unless the value is a list or tuple of another structure than the slot's value.
   bool has_structure_of(size_t slot, nanobind::handle value) const;
   void prepare_closure_values();
-  void add_closure_values(const std::vector<nanobind::object>& inputs,
+  void add_closure_values(const std::vector<nanobind::object>& keys,
                           std::vector<nanobind::object>& values) const;
   std::shared_ptr<const Part> part_for(const std::vector<bool>& needed) const;
   std::shared_ptr<const Part> staged_part(const std::vector<bool>& needed) const;
+  Part part_of(const upstream::Pruned& pruned) const;
   Part uncompiled_part(const std::vector<bool>& needed) const;
-  // The inputs of the program: keys, of streams that the part or the closures use, and counts. Of
-  // all other streams the counters of the scope advance.
-  std::vector<nanobind::object> inputs_for(const ConstructorCall& call, nanobind::handle scope,
-                                           const Part& part) const;
+  // The keys of the streams that have some, if the part or the closures use them. Of all other
+  // streams the counters of the scope advance.
+  std::vector<nanobind::object> keys_for(const ConstructorCall& call, nanobind::handle scope,
+                                         const Part& part) const;
 
   std::shared_ptr<const ModuleCapture> captured_;
   std::vector<nanobind::object> collections_;  // of each slot; invalid if it has none

@@ -39,17 +39,18 @@ RecordedInit::Finished RecordedInit::finish(nb::handle module) {
     upstream::TraceSlice::Repeatable made;
     // A Linen module knows the one that runs the code, and in a plan that is none.
     if (slice_ && !makes_linen_modules && !captured->moves_linen_modules())
-      made = function_of(*slice_, py::elements(outputs));
-    if (!made.function.is_valid()) return {std::move(guards), nullptr};
+      made = repeatable_of(*slice_, py::elements(outputs));
+    if (made.equations == nullptr) return {std::move(guards), nullptr};
     if (made.may_have_entered_mesh) guards->depend_on_entered_meshes();
-    return {std::move(guards), std::make_shared<InitProgram>(InitProgram{captured, made.function})};
+    return {std::move(guards),
+            std::make_shared<InitProgram>(InitProgram{captured, made.equations})};
   } catch (const graph::Refusal&) {
     return {};
   }
 }
 
 // From the keys to these outputs; invalid if they depend on more than the keys.
-upstream::TraceSlice::Repeatable RecordedInit::function_of(
+upstream::TraceSlice::Repeatable RecordedInit::repeatable_of(
     const upstream::TraceSlice& slice, const std::vector<nb::object>& outputs) const {
   if (!upstream::has(upstream::Feature::kRepeatedCalls)) return {};
   const auto is_constant = [](const nb::object& key) {
@@ -58,7 +59,7 @@ upstream::TraceSlice::Repeatable RecordedInit::function_of(
   const bool accepts =
       slice.accepts(keys_) && std::ranges::none_of(py::elements(keys_), is_constant);
   if (!accepts) return {};
-  return slice.as_function(keys_, outputs);
+  return slice.repeatable(keys_, outputs);
 }
 
 }  // namespace nnx_wrappers::bridge

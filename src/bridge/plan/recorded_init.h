@@ -18,7 +18,8 @@ namespace nnx_wrappers::bridge {
 // What a recorded constructor has made, as something that can be made again. It outlives the trace.
 struct InitProgram {
   std::shared_ptr<const ModuleCapture> captured;
-  nanobind::object function;  // from the keys of the streams to the outputs of `captured`
+  // From the keys of the streams to the outputs of `captured`.
+  std::shared_ptr<const upstream::EquationList> equations;
 };
 
 class RecordedInit {
@@ -46,8 +47,8 @@ class RecordedInit {
   Finished finish(nanobind::handle module);
 
  private:
-  upstream::TraceSlice::Repeatable function_of(const upstream::TraceSlice& slice,
-                                               const std::vector<nanobind::object>& outputs) const;
+  upstream::TraceSlice::Repeatable repeatable_of(
+      const upstream::TraceSlice& slice, const std::vector<nanobind::object>& outputs) const;
 
   const ConstructorCall& call_;
   graph::GuardRecorder recorder_;

@@ -83,20 +83,20 @@ struct RepeatedCalls::Traced {
   ModuleCapture captured;
   std::vector<bool> changes_stream;    // by the values of the streams
   std::optional<Equations> equations;  // until they are needed
-  nb::object function;                 // from inputs to outputs
+  std::shared_ptr<const upstream::EquationList> repeatable;
 
   // False if the equations depend on more than the streams.
   bool prepare() {
     if (equations) {
-      function = equations->slice.as_function(equations->inputs, equations->outputs).function;
+      repeatable = equations->slice.repeatable(equations->inputs, equations->outputs).equations;
       equations.reset();
     }
-    return function.is_valid();
+    return repeatable != nullptr;
   }
 
   nb::object made_for(const Call& call) const {
     const nb::tuple inputs = call.values();
-    const std::vector<nb::object> made = upstream::evaluate(function, inputs);
+    const std::vector<nb::object> made = repeatable->run(py::elements(inputs));
     size_t next = 0;
     nb::object module = captured.instantiate_from(made, next, call.nodes());
     std::vector<nb::object> after = py::elements(inputs);
