@@ -2,6 +2,7 @@
 
 #include "bridge/plan/augment_check.h"
 #include "bridge/plan/rngs_state.h"
+#include "graph/remembered_key.h"
 #include "graph/static_key.h"
 #include "nnx_wrappers/errors.h"
 #include "py/containers.h"
@@ -139,7 +140,7 @@ std::vector<std::string> parameter_names(nb::handle nnx_class) {
 
 bool append_settings(nb::list& key) {
   const upstream::Facade& f = upstream::facade();
-  const nb::object rules = graph::static_key(f.logical_axis_rules(), graph::Unknown::kByIdentity);
+  const nb::object rules = graph::remembered_key(f.logical_axis_rules());
   if (!rules.is_valid()) return false;
   key.append(rules);
   key.append(py::get(f.jax_config, nb::str("jax_default_prng_impl")));
