@@ -357,3 +357,47 @@ def test_a_plan_is_one_whatever_the_named_axes_unless_code_asks_for_them():
         if cls is not Swapping:  # what it does is an effect where there is the axis
             assert plans()["not_planned"] == {}
             assert plans()["misses"] == (1 if cls is Plain else 3)
+
+
+class Ruled(nnx.Module):
+    def __init__(self):
+        self.rules = str(nn.get_logical_axis_rules())
+
+    def __call__(self):
+        return self.rules
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [[["rows", "a"]], [("rows", ["a"])], [{"rows": "a"}], (("rows", "a"),)],
+    ids=["lists", "list in a tuple", "dict", "tuples"],
+)
+def test_logical_axis_rules_that_change_in_place_make_another_plan(rules):
+    def run(bridge):
+        return bridge.ToLinen(Ruled, skip_rng=True).apply({})
+
+    with nn.logical_axis_rules(rules):
+        assert run(ours) == run(theirs) == str(rules)
+        if isinstance(rules, list):
+            inner = rules[0]
+            if isinstance(inner, list):
+                inner[1] = "b"
+            elif isinstance(inner, dict):
+                inner["rows"] = "b"
+            else:
+                inner[1].append("b")
+        assert run(ours) == run(theirs) == str(rules)
+        if isinstance(rules, list):
+            rules.append(("columns", "a"))
+        assert run(ours) == run(theirs) == str(rules)
+    with nn.logical_axis_rules((("rows", "b"),)):
+        assert run(ours) == run(theirs)
+    assert run(ours) == run(theirs)
+
+
+@pytest.mark.feature("plans")
+def test_equal_logical_axis_rules_share_a_plan():
+    for _ in range(3):
+        with nn.logical_axis_rules([["rows", "a"]]):
+            ours.ToLinen(Ruled, skip_rng=True).apply({})
+    assert (plans()["misses"], plans()["hits"]) == (1, 2)
