@@ -44,12 +44,16 @@ class Nested {
   // The parts are owned, so that equal addresses are equal objects. Each list or tuple was read
   // without end, so this ends too.
   bool matches(nb::handle object, size_t& next) const {
-    if (next >= parts_.size() || !parts_[next++].is(object)) return false;
+    if (!is_part(next++, object)) return false;
     if (is_atom(object.ptr())) return true;
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(object.ptr()); ++i) {
       if (!matches(PySequence_Fast_GET_ITEM(object.ptr(), i), next)) return false;
     }
-    return next < parts_.size() && !parts_[next++].is_valid();
+    return is_part(next++, {});
+  }
+
+  bool is_part(size_t number, nb::handle object) const {
+    return number < parts_.size() && parts_[number].is(object);
   }
 
   std::vector<nb::object> parts_;

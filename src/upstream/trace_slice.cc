@@ -53,8 +53,8 @@ class TraceSlice::Function {
       if (is_needed[i] && !add_equation(equations[i])) return false;
     }
     return std::ranges::all_of(outputs, [this](const nb::object& output) {
-      std::optional<EquationList::Operand> made = operand(output);
-      if (made) list_.add_output(*std::move(made));
+      const std::optional<EquationList::Operand> made = operand(output);
+      if (made) list_.add_output(*made);
       return made.has_value();
     });
   }
