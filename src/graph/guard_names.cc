@@ -105,7 +105,10 @@ void GuardRecorder::open(Namespace& space) {
   std::vector<PyObject*> named;
   for (const auto& [key, value] : py::borrowed_items(space.dict)) {
     PyObject* name = key;
-    if (PyUnicode_Check(name) != 0 && PyUnicode_CHECK_INTERNED(name) == 0) {
+    // One of a subclass of str, such as a member of an enum, equals a name that code has, and is
+    // not interned.
+    if (PyUnicode_CheckExact(name) == 0) space.indexed_size = kNotIndexed;
+    if (PyUnicode_CheckExact(name) != 0 && PyUnicode_CHECK_INTERNED(name) == 0) {
       name = nb::borrow(key).release().ptr();
       PyUnicode_InternInPlace(&name);
       kept_.push_back(nb::steal(name));
@@ -113,6 +116,7 @@ void GuardRecorder::open(Namespace& space) {
     holders_.add(name, &space);
     if (names_.contains(name)) named.push_back(name);
   }
+  if (space.indexed_size == kNotIndexed) named.assign(names_.begin(), names_.end());
   for (PyObject* name : named) note_name(space, name);
 }
 
@@ -290,9 +294,7 @@ void GuardRecorder::note_name(Namespace& space, nb::handle name) {
   }
   // Of the objects in other modules only these can change: containers, modules, and the user's.
   const bool is_container = PyList_CheckExact(value.ptr()) || PyDict_CheckExact(value.ptr());
-  const bool is_user_function =
-      PyFunction_Check(value.ptr()) &&
-      upstream::origin_of_globals(PyFunction_GetGlobals(value.ptr())) == upstream::Origin::kUser;
+  const bool is_user_function = upstream::is_user_function(value);
   const bool is_user_object = !PyType_Check(value.ptr()) && upstream::is_user_class(value.type());
   const bool is_environment = space.module == "os" && py::shortened(name) == "environ";
   if (space.follows_values || (is_container && !is_builtin) || PyModule_Check(value.ptr()) ||

@@ -51,6 +51,12 @@ std::vector<MembersGuard::Member> slots_of(nb::handle object) {
   return found;
 }
 
+bool wraps_user_function(nb::handle wrapper) {
+  return std::ranges::any_of(upstream::functions_inside(wrapper), [](const nb::object& function) {
+    return PyFunction_Check(function.ptr()) == 0 || upstream::is_user_function(function);
+  });
+}
+
 bool never_changes(PyObject* object) {
   return PyCode_Check(object) || Py_IS_TYPE(object, &PyMethodDescr_Type) ||
          Py_IS_TYPE(object, &PyWrapperDescr_Type) || Py_IS_TYPE(object, &PyGetSetDescr_Type) ||
@@ -183,6 +189,7 @@ void GuardRecorder::inspect_numpy_array(nb::handle array, const std::string& pat
 void GuardRecorder::inspect_wrapped_functions(nb::handle object, const std::string& path) {
   if (!upstream::wraps_functions(object.type())) return;
   reads_meshes_ = reads_meshes_ || upstream::runs_under_entered_meshes(object);
+  reads_axes_ = reads_axes_ || wraps_user_function(object);  // JAX keeps its traces by the axes
   const nb::object dict = py::optional_instance_dict(object);
   if (!dict.is_valid()) return;
   guard<InstanceGuard>(path, object, dict);

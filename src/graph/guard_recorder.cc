@@ -50,6 +50,12 @@ constexpr std::array<const char*, 2> kContextNames = {"_context", "module_stack"
 constexpr std::array<const char*, 4> kAxisNames = {"get_axis_env", "axis_env", "trace_context",
                                                    "trace_ctx"};
 
+// Code that has one of these names may have a function traced by JAX, which keeps the trace by the
+// axes: a function that reads them runs for the first time alone.
+constexpr std::array<const char*, 13> kTracingNames = {
+    "jit",  "eval_shape", "make_jaxpr", "scan",  "associative_scan", "while_loop",      "fori_loop",
+    "cond", "switch",     "checkpoint", "remat", "linearize",        "linear_transpose"};
+
 // Code that has one of these names may read the meshes of `with mesh:` past JAX's functions, or
 // make an old `pjit`, which runs under them.
 constexpr std::array<const char*, 6> kMeshNames = {"thread_resources", "mesh_context_manager",
@@ -128,7 +134,7 @@ Dependencies GuardRecorder::finish() {
   if (!is_refused()) refuse(reason_incomplete);
   if (!is_refused() && has_drawn_from_numpy()) refuse("it draws from numpy.random");
   if (!is_refused()) refuse(suspected_reason_);
-  if (!is_refused() && (reads_axes_ || has_any_name(kAxisNames))) {
+  if (!is_refused() && (reads_axes_ || has_any_name(kAxisNames) || has_any_name(kTracingNames))) {
     guard<ReadGuard>("a named axis", nb::none(), [](nb::handle) { return upstream::named_axes(); });
   }
   if (!is_refused() && (reads_meshes_ || has_any_name(kMeshNames)))

@@ -97,6 +97,7 @@ class GuardRecorder : public py::CallObserver {
 
  private:
   static constexpr size_t kMaxComparisons = 50'000;
+  static constexpr Py_ssize_t kNotIndexed = -1;
 
   // A dict that maps names to objects: of a module, of a class, or the globals of functions.
   struct Namespace {
@@ -107,7 +108,8 @@ class GuardRecorder : public py::CallObserver {
     bool follows_values = false;  // the objects under the names are inspected too
     bool is_module = false;       // code has the module as an object, and not its globals alone
     bool has_all_names = false;   // all names have been noted, not only those that code has
-    Py_ssize_t indexed_size = 0;  // of an open one, when its names were put into the index
+    // The size of an open one when its names were put into the index, or kNotIndexed.
+    Py_ssize_t indexed_size = 0;
     std::unordered_set<PyObject*> names;  // that have been noted
     std::unordered_set<PyObject*> codes;  // whose globals it is
   };

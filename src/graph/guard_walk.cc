@@ -51,7 +51,10 @@ void GuardRecorder::inspect_function(nb::handle function, const std::string& pat
   // Of a library's function, such as an initializer, only the closure can differ.
   if (fields->func_closure == nullptr) return;
   for (PyObject* cell : py::borrowed_elements(fields->func_closure)) {
-    enqueue(PyCell_GET(cell), path);
+    PyObject* held = PyCell_GET(cell);
+    // What jax.checkpoint returns keeps traces by the axes.
+    reads_axes_ = reads_axes_ || (held != nullptr && upstream::is_user_function(held));
+    enqueue(held, path);
   }
 }
 

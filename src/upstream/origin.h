@@ -33,6 +33,12 @@ std::string_view top_level_package(std::string_view module);
 // By the `__name__` of a function's globals.
 Origin origin_of_globals(nb::handle globals);
 
+// True for a Python function of the user's.
+inline bool is_user_function(nb::handle object) {
+  return PyFunction_Check(object.ptr()) != 0 &&
+         origin_of_globals(PyFunction_GetGlobals(object.ptr())) == Origin::kUser;
+}
+
 // By the `__module__` of a class; runs no code of a metaclass.
 Origin origin_of_class(nb::handle type);
 

@@ -105,10 +105,7 @@ bool reads_entered_meshes(nb::handle code, nb::handle globals) {
   const bool names_them = std::ranges::any_of(
       py::borrowed_elements(parts->co_names),
       [&](PyObject* name) { return std::ranges::find(kPlaces, text_view(name)) != kPlaces.end(); });
-  if (!names_them || module_of(globals) != "jax._src.pjit") return names_them;
-  // What jax.jit calls reads them for the old `pjit` alone.
-  const nb::object name = py::get(code, nb::str("co_name"));
-  return text_view(name) != "get_ctx_mesh" && !has_abstract_mesh();
+  return names_them && module_of(globals) != "jax._src.pjit";
 }
 
 bool runs_under_entered_meshes(nb::handle function) {
@@ -128,7 +125,8 @@ nb::object concrete_mesh() {
 nb::object without_axes_and_meshes(nb::handle trace_context) {
   nb::object axes = axes_of(trace_context);
   if (axes.is_valid() && !are_plain(axes)) axes = {};
-  const std::optional<size_t> meshes = position_of_meshes();
+  const std::optional<size_t> meshes =
+      has_abstract_mesh() ? position_of_meshes() : std::optional<size_t>();
   if (!axes.is_valid() && !meshes) return nb::borrow(trace_context);
   nb::list others;
   size_t position = 0;

@@ -21,8 +21,8 @@ bool reads_named_axes(nb::handle code, nb::handle globals);
 // the context, and each equation has it.
 nb::object entered_meshes();
 
-// True for code that may read the entered meshes: it names what JAX keeps them in. Where an
-// abstract mesh is set, JAX's with_sharding_constraint does not.
+// True for code that may read the entered meshes where an abstract mesh is set: it names what JAX
+// keeps them in, and is none of the functions of JAX that do so for the old `pjit` alone.
 bool reads_entered_meshes(nb::handle code, nb::handle globals);
 
 // True for a function of the old `pjit`, which runs under the entered meshes.
@@ -32,9 +32,10 @@ bool runs_under_entered_meshes(nb::handle function);
 // this version of JAX has none.
 nb::object concrete_mesh();
 
-// A trace context without the names and sizes of axes, and without the entered meshes. It still has
-// axes that may matter otherwise, since JAX places what is mapped over them on a mesh, and whatever
-// JAX keeps elsewhere.
+// A trace context without the names and sizes of axes, and without the entered meshes if an
+// abstract mesh is set: else JAX's own functions read them, and what jax.jit has traced already
+// shows them without running. It still has axes that may matter otherwise, since JAX places what is
+// mapped over them on a mesh, and whatever JAX keeps elsewhere.
 nb::object without_axes_and_meshes(nb::handle trace_context);
 
 }  // namespace nnx_wrappers::upstream

@@ -320,6 +320,11 @@ MODULES = [
        helpers={"changing_g": "RATE = 2.0"}, planned=False),
     _c("getattr on a module", "import changing_h", "getattr(changing_h, 'RA' + str('TE'))",
        "changing_h.RATE = 3.0", helpers={"changing_h": "RATE = 2.0"}),
+    _c("attribute of a module by a member of an enum",
+       "import changing_q\n"
+       "class Field(str, enum.Enum): RATE = 'RATE'\n"
+       "setattr(changing_q, Field.RATE, 2.0)",
+       "changing_q.RATE", "changing_q.RATE = 3.0", helpers={"changing_q": "OTHER = 1.0"}),
     _c("class of an imported module", "import changing_i", "changing_i.Config.rate",
        "changing_i.Config.rate = 3.0", helpers={"changing_i": "class Config: rate = 2.0"}),
     _c("name that is not in a module yet", "import changing_j",

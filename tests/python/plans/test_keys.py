@@ -359,6 +359,59 @@ def test_a_plan_is_one_whatever_the_named_axes_unless_code_asks_for_them():
             assert plans()["misses"] == (1 if cls is Plain else 3)
 
 
+@jax.jit
+def grown(x):
+    return jnp.concatenate([x] * jax.lax.axis_size("i"))
+
+
+checkpointed = jax.checkpoint(lambda x: jnp.concatenate([x] * jax.lax.axis_size("i")))
+
+
+def step(carry, x):
+    return carry * jax.lax.axis_size("i"), x
+
+
+# How a constructor learns of the axes from what JAX has traced before, without any code that runs.
+TRACED_BEFORE = {
+    "called": lambda: grown(jnp.ones(1)).sum(),
+    "shape": lambda: float(jax.eval_shape(grown, jnp.ones(1)).shape[0]),
+    "own shape": lambda: float(grown.eval_shape(jnp.ones(1)).shape[0]),
+    "lowered": lambda: float(grown.trace(jnp.ones(1)).out_info.shape[0]),
+    "jitted again": lambda: jax.jit(grown.__wrapped__)(jnp.ones(1)).sum(),
+    "jaxpr": lambda: float(jax.make_jaxpr(grown)(jnp.ones(1)).out_avals[0].shape[0]),
+    "scanned": lambda: jax.lax.scan(step, 1.0, None, length=1)[0],
+    "checkpointed": lambda: checkpointed(jnp.ones(1)).sum(),
+    "in a vmap": lambda: jax.vmap(grown)(jnp.ones((1, 1))).sum(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters")
+@pytest.mark.parametrize("name", TRACED_BEFORE)
+@pytest.mark.parametrize("order", [(3, 4, 3), (4, 3, 4)])
+def test_functions_that_were_traced_under_other_axes_are_not_taken_for_constant(name, order):
+    class Scaled(nnx.Module):
+        def __init__(self, rngs):
+            value = TRACED_BEFORE[name]()
+            self.scale = nnx.Cache(jnp.asarray(value, jnp.float32))
+
+        def __call__(self, x):
+            return x * self.scale[...]
+
+    def run(bridge, size):
+        def inner(x):
+            model = bridge.ToLinen(Scaled)
+            initialized = [model.init_with_output({}, x)[0] for _ in range(2)]
+            return jnp.stack([model.apply({}, x), *initialized])
+
+        return jax.vmap(lambda x: jax.jit(lambda x: inner(x))(x), axis_name="i")(jnp.ones(size))
+
+    for size in order:  # JAX keeps what it has traced
+        run(theirs, size)
+    ours.clear_caches()
+    for size in order:
+        assert_same(run(ours, size), run(theirs, size))
+
+
 class Ruled(nnx.Module):
     def __init__(self):
         self.rules = str(nn.get_logical_axis_rules())

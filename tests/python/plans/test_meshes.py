@@ -134,6 +134,37 @@ with warnings.catch_warnings():
     old_jit_with_shardings = pjit(lambda x: x * 2, in_shardings=P("b"), out_shardings=P("a"))
 
 
+class AsksForAShape(Shows):
+    """JAX has traced the function before, so nothing runs."""
+
+    def look(self) -> tp.Any:
+        try:
+            return jax.eval_shape(constrained_outside, jnp.ones((2, 2))).shape
+        except RuntimeError as error:
+            return type(error).__name__
+
+
+class ThrowsAway(Shows):
+    """A plan does not add the constraint: nothing depends on it."""
+
+    def look(self) -> tp.Any:
+        try:
+            constrained_outside(jnp.ones((2, 2)))
+        except RuntimeError as error:
+            return type(error).__name__
+        return "constrained"
+
+
+class PlacesNow(Shows):
+    def values(self) -> jax.Array:
+        with jax.ensure_compile_time_eval():
+            try:
+                return constrained_outside(jnp.ones((2, 2)))
+            except (RuntimeError, ValueError) as error:
+                self.seen = type(error).__name__
+        return jnp.zeros((2, 2))
+
+
 class OldJit(Shows):
     def values(self) -> jax.Array:
         return old_jit(jnp.ones((2, 2)))
@@ -230,6 +261,9 @@ CLASSES = [
     InLinenTerms,
     Jitted,
     JittedOutside,
+    AsksForAShape,
+    ThrowsAway,
+    PlacesNow,
     OldJit,
     OldJitWithShardings,
     MakesOldJit,
@@ -262,13 +296,14 @@ def constraints(jaxpr: tp.Any) -> list[str]:
     return found
 
 
-def outcome(function: tp.Callable[..., tp.Any], *args: tp.Any) -> tp.Any:
+def outcome(cls: tp.Any, function: tp.Callable[..., tp.Any], *args: tp.Any) -> tp.Any:
     """The values and the constraints of a traced function, or its error."""
     try:
         program = jax.make_jaxpr(lambda *args: function(*args))(*args)
     except Exception as error:
         return type(error).__name__
-    return jax.eval_shape(lambda *args: function(*args), *args), constraints(program.jaxpr)
+    found = [] if cls is ThrowsAway else constraints(program.jaxpr)
+    return jax.eval_shape(lambda *args: function(*args), *args), found
 
 
 def initialized(bridge: tp.Any, cls: tp.Any) -> tp.Any:
@@ -277,7 +312,7 @@ def initialized(bridge: tp.Any, cls: tp.Any) -> tp.Any:
         def __call__(self, x):
             return [bridge.ToLinen(cls, name=name)(x) for name in ("first", "second")]
 
-    return outcome(Two().init_with_output, KEY, X)
+    return outcome(cls, Two().init_with_output, KEY, X)
 
 
 def applied(bridge: tp.Any, cls: tp.Any, variables: tp.Any) -> tp.Any:
@@ -288,7 +323,7 @@ def applied(bridge: tp.Any, cls: tp.Any, variables: tp.Any) -> tp.Any:
         seen = jax.jit(lambda v: model.apply(v, X))(variables)
     except Exception as error:
         seen = type(error).__name__
-    return seen, outcome(lambda: model.apply({}, X, rngs=KEY))
+    return seen, outcome(cls, lambda: model.apply({}, X, rngs=KEY))
 
 
 @contextlib.contextmanager
@@ -335,10 +370,9 @@ def test_one_plan_serves_whatever_meshes_are_entered(cls):
 
 @pytest.mark.feature("plans")
 def test_what_was_entered_is_named_where_it_matters():
-    with MESH:
-        jax.make_jaxpr(lambda: ours.ToLinen(ReadsResources).apply({}, X, rngs=KEY))()
-    with OTHER:
-        jax.make_jaxpr(lambda: ours.ToLinen(ReadsResources).apply({}, X, rngs=KEY))()
+    for mesh in (MESH, OTHER):
+        with jax.set_mesh(MESH), mesh:
+            jax.make_jaxpr(lambda: ours.ToLinen(ReadsResources).apply({}, X, rngs=KEY))()
     (changed,) = plans()["rebuilt"]
     assert "mesh" in changed or "thread_resources" in changed
 
