@@ -62,6 +62,12 @@ nb::object value_of(const nb::object& constant) {
 
 }  // namespace
 
+EquationList::EquationList(std::vector<nb::object> avals, nb::handle source)
+    : avals_(std::move(avals)), values_(avals_.size()) {
+  const nb::object is_high = py::get_optional(source, private_names().is_high);
+  may_be_copied_ = !is_high.is_valid() || !py::truthy(is_high);
+}
+
 void EquationList::add(nb::handle equation, std::vector<Operand> inputs) {
   steps_.push_back({Operation(equation), std::move(inputs)});
   values_ += steps_.back().operation.outputs();
@@ -88,7 +94,7 @@ EquationList EquationList::of_program(nb::handle program, size_t bound) {
   const auto operand = [&](const nb::object& atom) {
     return is_literal(atom) ? Operand{atom, 0} : known.at(atom.ptr());
   };
-  EquationList list(std::move(avals));
+  EquationList list(std::move(avals), jaxpr);
   for (const nb::object& equation : py::elements(py::get(jaxpr, n.eqns))) {
     std::vector<Operand> inputs;
     for (const nb::object& atom : py::elements(py::get(equation, n.invars)))
@@ -103,8 +109,10 @@ EquationList EquationList::of_program(nb::handle program, size_t bound) {
   return list;
 }
 
-// True if the inputs have the abstract values of those that the equations were traced with.
+// True if the equations may be copied for these inputs: they have the abstract values of those that
+// the equations were traced with.
 bool EquationList::fits(const std::vector<nb::object>& inputs) const {
+  if (!may_be_copied_) return false;
   for (size_t i = 0; i < avals_.size(); ++i) {
     if (!avals_[i].is_valid()) continue;
     if (!is_tracer(inputs.at(i))) return false;

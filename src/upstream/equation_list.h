@@ -24,8 +24,10 @@ class EquationList {
   };
 
   // With the abstract value of each input; an invalid one for an input that nothing depends on.
-  explicit EquationList(std::vector<nb::object> avals)
-      : avals_(std::move(avals)), values_(avals_.size()) {}
+  // `source` is the jaxpr, or the frame of the trace, that the equations are from. If it is high,
+  // with operations that a program has defined for itself, equations are not copied: JAX notes
+  // where there are such, to rewrite them later.
+  EquationList(std::vector<nb::object> avals, nb::handle source);
 
   // The equations of a closed jaxpr without effects. The inputs from `bound` on are zero: counts of
   // streams. So the list has no such inputs.
@@ -55,6 +57,7 @@ class EquationList {
   bool fits(const std::vector<nb::object>& inputs) const;
 
   std::vector<nb::object> avals_;
+  bool may_be_copied_;
   size_t values_;
   std::vector<Step> steps_;
   std::vector<Operand> outputs_;

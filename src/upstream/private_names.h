@@ -30,6 +30,7 @@ namespace nnx_wrappers::upstream {
   X(initializing, "_initializing")             \
   X(invalid, "_invalid")                       \
   X(invars, "invars")                          \
+  X(is_high, "is_high")                        \
   X(is_pytree, "_pytree__is_pytree")           \
   X(is_setup, "_is_setup")                     \
   X(jaxpr, "jaxpr")                            \

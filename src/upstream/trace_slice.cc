@@ -21,7 +21,7 @@ namespace nnx_wrappers::upstream {
 class TraceSlice::Function {
  public:
   Function(const TraceSlice& slice, const nb::tuple& inputs)
-      : slice_(slice), list_(avals_of(slice, inputs)) {
+      : slice_(slice), list_(avals_of(slice, inputs), slice.frame_) {
     size_t number = 0;
     for (const nb::object& input : py::elements(inputs)) {
       const bool is_constant = slice.constant_in_trace(input).is_valid();

@@ -16,6 +16,11 @@ from plans.test_repeated_calls import KEYS, LAYERS, SEEN, Stack, X, contents, st
 from support.oracle import assert_same, ours, theirs
 from support.planning import COUNTS, LOG, plans, without_plans
 
+try:
+    from jax.experimental.hijax import HiPrim as OwnOperation
+except ImportError:  # before JAX 0.12
+    from jax.experimental.hijax import VJPHiPrimitive as OwnOperation
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore:ToLinen.apply. the variables lack parameters"),
     pytest.mark.usefixtures("fresh_caches"),
@@ -329,3 +334,50 @@ def test_the_plan_of_an_init_makes_the_module_of_a_call():
     before = COUNTS["seeded"]
     assert_same(run(ours), expected)
     assert COUNTS["seeded"] == before + 1
+
+
+class Doubled(OwnOperation):
+    """An operation that the program has defined for itself, which JAX rewrites later."""
+
+    def __init__(self, aval: tp.Any) -> None:
+        self.in_avals = (aval,)
+        self.out_aval = aval
+        self.params: dict[str, tp.Any] = {}
+        super().__init__()
+
+    def expand(self, x: jax.Array) -> jax.Array:
+        return x * 2
+
+
+class OfAnOwnOperation(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        drawn = rngs.params.normal((3, 3))
+        self.w = nnx.Param(Doubled(jax.typeof(drawn))(drawn))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x @ self.w[...]
+
+
+class TwoOfAnOwnOperation(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.layers = nnx.List([OfAnOwnOperation(rngs=rngs) for _ in range(2)])
+
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        return [layer(x) for layer in self.layers]
+
+
+@pytest.mark.parametrize("cls", [OfAnOwnOperation, TwoOfAnOwnOperation])
+def test_operations_of_the_program_itself_are_rewritten_in_each_layer(cls):
+    x = jnp.ones((2, 3))
+
+    def run(bridge):
+        class Three(nn.Module):
+            @nn.compact
+            def __call__(self, x):
+                return [bridge.ToLinen(cls, name=name)(x) for name in "abc"]
+
+        # In the second trace no constructor runs.
+        inits = [jax.jit(lambda *args: Three().init_with_output(*args)) for _ in range(2)]
+        return [init(KEYS["params"], x) for init in inits]
+
+    assert_same(run(ours), run(theirs))
