@@ -208,7 +208,6 @@ Facade load() {
   f.make_jaxpr = look_up("jax:make_jaxpr");
   f.dce_jaxpr = look_for({"jax.interpreters.partial_eval:dce_jaxpr"});
   f.closed_jaxpr = look_for({"jax.extend.core:ClosedJaxpr"});
-  f.jaxpr_as_fun = look_for({"jax.extend.core:jaxpr_as_fun"});
   f.jit = look_up("jax:jit");
   f.type_of = look_for({"jax:typeof"});
   f.pytree_constructor = look_for({"flax.nnx.pytreelib:_graph_node_meta_call"});

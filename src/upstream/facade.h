@@ -120,7 +120,6 @@ struct Facade {
   nb::handle random_key;
   nb::handle dce_jaxpr;
   nb::handle closed_jaxpr;
-  nb::handle jaxpr_as_fun;
   nb::handle jit;
   nb::handle fold_in;            // jax.random.fold_in
   nb::handle lax_add;            // jax.lax.add

@@ -201,7 +201,7 @@ std::string probe_guards() {
 // NOLINTNEXTLINE(modernize-use-string-view): a probe as the others
 std::string probe_plans() {
   const Facade& f = facade();
-  for (nb::handle needed : {f.dce_jaxpr, f.closed_jaxpr, f.jaxpr_as_fun, f.literal}) {
+  for (nb::handle needed : {f.dce_jaxpr, f.closed_jaxpr, f.literal}) {
     if (!needed.is_valid()) return "JAX does not have what reads and cuts programs";
   }
   return "";

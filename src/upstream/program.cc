@@ -58,15 +58,6 @@ nb::object jitted(const std::shared_ptr<const EquationList>& equations) {
   return facade().jit(facade().partial(nb::cpp_function(run)));
 }
 
-std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& inputs) {
-  const Facade& f = facade();
-  std::vector<nb::object> outputs = py::elements(py::call(function, inputs, nb::dict()));
-  for (nb::object& output : outputs) {
-    if (!is_jax_array(output)) output = f.asarray(output);
-  }
-  return outputs;
-}
-
 nb::object copied_value(nb::handle value) {
   if (is_jax_array(value)) return nb::borrow(value);
   if (py::is_subtype(value.type(), facade().numpy_array)) return value.attr("copy")();

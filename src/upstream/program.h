@@ -38,12 +38,8 @@ struct Pruned {
 };
 Pruned prune(nb::handle program, const std::vector<bool>& needed_outputs);
 
-// The equations, compiled by `jax.jit` where the current trace does not stage.
+// `jax.jit` of the equations, as a function of their inputs.
 nb::object jitted(const std::shared_ptr<const EquationList>& equations);
-
-// `function(*inputs)` in the current trace. An output that is a literal of the program is returned
-// as an array, as the operation that made it would have done.
-std::vector<nb::object> evaluate(const nb::object& function, const nb::tuple& inputs);
 
 // A copy of a value (a pytree) for one more module: containers and numpy arrays are copied, other
 // arrays are shared.

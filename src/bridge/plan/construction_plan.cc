@@ -181,7 +181,7 @@ std::vector<nb::object> ConstructionPlan::Part::outputs(const std::vector<nb::ob
     if (used_keys[i]) used.append(keys.at(i));
   }
   if (!compiled.is_valid()) return equations->run(py::elements(used));
-  return upstream::evaluate(compiled, nb::tuple(used));
+  return py::elements(py::call(compiled, nb::tuple(used), nb::dict()));
 }
 
 // Counts are zero, so they are no inputs of the part.

@@ -149,9 +149,8 @@ bool RepeatedCalls::append_key(nb::list& key, nb::handle value) const {
     const nb::object wrapped = py::get_optional(value, nb::str("__wrapped__"));
     return wrapped.is_valid() && append(graph::static_key(value)) && append_key(key, wrapped);
   }
+  if (upstream::is_user_function(value)) return false;
   if (PyFunction_Check(ptr) != 0) {
-    const nb::handle globals = PyFunction_GetGlobals(ptr);
-    if (upstream::origin_of_globals(globals) == upstream::Origin::kUser) return false;
     nb::list contents;
     for (const nb::object& cell : py::cells_of(value)) {
       const nb::object held = py::cell_contents(cell);
