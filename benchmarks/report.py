@@ -32,33 +32,32 @@ def machine() -> dict[str, str]:
     }
 
 
-def table(results: Result) -> rich.table.Table:
-    made = rich.table.Table(title="nnx_wrappers against native code and Flax's bridge")
-    for heading in ("work", "against", "", "upstream", "ours", "goal", "", "floor"):
-        made.add_column(heading, justify="left" if heading in ("work", "against") else "right")
-    for row in results["rows"]:
-        met = "met" if row["ours"] <= row["goal"] else "missed"
-        made.add_row(
-            row["name"], row["against"], row["unit"].format(row["native"]),
-            "" if row["upstream"] is None else f"{row['upstream']:.3f}", f"{row['ours']:.3f}",
-            f"{row['goal']:.2f}", met,
-            f"{row['floor']:.3f}" if row["floor"] else "",
-        )  # fmt: skip
-    return made
+def ratio(value: float | None) -> str:
+    """The figure, or nothing where there is none."""
+    return "" if value is None else f"{value:.3f}"
 
 
-def real_table(results: Result) -> rich.table.Table:
-    made = rich.table.Table(title="Real models: the first trace (cold) and later ones (warm)")
-    for heading in ("work", "", "against", "", "upstream", "ours", "goal", "", "floor"):
-        made.add_column(heading, justify="left" if heading in ("work", "against") else "right")
-    for row in results["real_models"]:
-        goal = row["goal"]
-        met = "" if goal is None else "met" if row["ours"] <= goal else "missed"
+def verdict(row: Result) -> str:
+    if row["goal"] is None:
+        return ""
+    return "met" if row["ours"] <= row["goal"] else "missed"
+
+
+def ratios_table(title: str, rows: list[Result]) -> rich.table.Table:
+    """One line a row; those of real models also tell whether they are cold or warm."""
+    texts = {"work": "name", "against": "against"}
+    if any("state" in row for row in rows):
+        texts = {"state": "state", **texts}
+    made = rich.table.Table(title=title)
+    for heading in texts:
+        made.add_column(heading)
+    for heading in ("", "upstream", "ours", "goal", "", "floor"):
+        made.add_column(heading, justify="right")
+    for row in rows:
         made.add_row(
-            row["name"], row["state"], row["against"], row["unit"].format(row["native"]),
-            "" if row["upstream"] is None else f"{row['upstream']:.3f}", f"{row['ours']:.3f}",
-            "" if goal is None else f"{goal:.3f}",
-            met, f"{row['floor']:.3f}" if row["floor"] else "",
+            *(row[field] for field in texts.values()), row["unit"].format(row["native"]),
+            ratio(row["upstream"]), ratio(row["ours"]), ratio(row["goal"]), verdict(row),
+            ratio(row["floor"]),
         )  # fmt: skip
     return made
 
@@ -87,8 +86,11 @@ def scaling_table(results: Result) -> rich.table.Table:
 def show(results: Result) -> None:
     console = rich.console.Console(width=110)
     console.print(", ".join(f"{key} {value}" for key, value in results["machine"].items()))
-    console.print(table(results))
-    console.print(real_table(results))
+    console.print(
+        ratios_table("nnx_wrappers against native code and Flax's bridge", results["rows"])
+    )
+    title = "Real models: the first trace (cold) and later ones (warm)"
+    console.print(ratios_table(title, results["real_models"]))
     console.print(counts_table(results))
     console.print(scaling_table(results))
 

@@ -95,7 +95,6 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
   graph::GuardRecorder recorder;
   add_roots(call, recorder);
   AugmentCheck augment(call, recorder);
-  const nb::tuple inputs = abstract_inputs(call);
   const auto captured = std::make_shared<ModuleCapture>();
   const auto construct_traced = [&](const nb::args& traced) -> nb::object {
     const nb::object rngs = rngs_from(call, traced);
@@ -112,7 +111,7 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
       return nb::tuple();
     }
   };
-  const SingleTrace trace = trace_once(call, construct_traced, inputs);
+  const SingleTrace trace = trace_once(call, construct_traced, abstract_inputs(call));
   if (reason.empty()) reason = trace.reason;
   if (reason.empty() && dependencies.observed_context)
     reason = "a constructor that asks about Linen's context";
@@ -121,7 +120,7 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
     dependencies.guards->depend_on_entered_meshes();
   plan->captured_ = captured;
   plan->program_ = trace.program;
-  plan->keys_ = nb::len(inputs) - call.streams.size();
+  plan->keys_ = call.keys();
   plan->complete();
   return {std::move(plan), std::move(dependencies), augment.does_nothing()};
 }
@@ -129,8 +128,7 @@ ConstructionPlan::Built ConstructionPlan::build(const ConstructorCall& call) {
 std::unique_ptr<ConstructionPlan> ConstructionPlan::of(const InitProgram& recorded,
                                                        const ConstructorCall& call) {
   std::unique_ptr<ConstructionPlan> plan(new ConstructionPlan());
-  const nb::tuple inputs = abstract_inputs(call);
-  const size_t keys = nb::len(inputs) - call.streams.size();
+  const size_t keys = call.keys();
   // The recorded constructor began with counts of zero, as each one does.
   const auto of_keys = [keys, equations = recorded.equations](const nb::args& traced) {
     std::vector<nb::object> given = py::elements(traced);
@@ -140,7 +138,7 @@ std::unique_ptr<ConstructionPlan> ConstructionPlan::of(const InitProgram& record
     return nb::tuple(outputs);
   };
   plan->captured_ = recorded.captured;
-  plan->program_ = upstream::trace_program(nb::cpp_function(of_keys), inputs);
+  plan->program_ = upstream::trace_program(nb::cpp_function(of_keys), abstract_inputs(call));
   plan->keys_ = keys;
   plan->complete();
   return plan;

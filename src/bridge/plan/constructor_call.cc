@@ -1,5 +1,7 @@
 #include "bridge/plan/constructor_call.h"
 
+#include <algorithm>
+
 #include "bridge/plan/augment_check.h"
 #include "bridge/plan/rngs_state.h"
 #include "graph/remembered_key.h"
@@ -46,6 +48,11 @@ void check_fields(nb::handle args, const ConstructorCall& call, nb::handle metad
 }
 
 }  // namespace
+
+size_t ConstructorCall::keys() const {
+  return static_cast<size_t>(std::ranges::count_if(
+      streams, [](const Stream& stream) { return stream.key_type.is_valid(); }));
+}
 
 ConstructorCall read_constructor_call(nb::handle to_linen, nb::handle scope, bool initializing) {
   const upstream::Names& n = upstream::names();

@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,9 @@ struct ConstructorCall {
   bool falls_back = false;  // streams that are missing fall back to 'params', as in Linen's `init`
   std::vector<Stream> streams;
   nanobind::object interceptors;  // upstream::qwix_interceptors
+
+  // The number of streams that have a key.
+  size_t keys() const;
 };
 
 // Reads the fields of a ToLinen and the streams of its scope. Draws no key.
@@ -53,9 +57,8 @@ nanobind::object augmented(const ConstructorCall& call, const nanobind::object& 
 bool append_settings(nanobind::list& key);
 
 // The key of a constructor call, without the name, which only an augment function is given. Calls
-// with equal keys have equal arguments, streams, trace
-// contexts of JAX and configurations of Flax. Whatever else the constructor depends on is compared
-// by guards.
+// with equal keys have equal arguments, streams, trace contexts of JAX and configurations of Flax.
+// Whatever else the constructor depends on is compared by guards.
 struct CallKey {
   nanobind::object key;  // invalid if the call has none
   std::string reason;    // why it has none

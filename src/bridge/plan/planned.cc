@@ -31,10 +31,18 @@ bool has_key(const ConstructorCall& call, const nb::object& key) {
   return now.is_valid() && now.equal(key);
 }
 
+// Puts a plan into the cache, and counts it. Returns why it may not be used again; empty if it may.
+std::string keep(const nb::object& key, PlanCache::NewPlan made, const ConstructorCall& call,
+                 UsageOfCall& usage) {
+  const std::string changed = made.changed;
+  std::string reason = PlanCache::get().add(key, std::move(made), call.interceptors);
+  reason.empty() ? usage.plan_built(changed) : usage.not_planned(reason);
+  return reason;
+}
+
 // Makes a plan, and puts it into the cache if it may be used again.
 Planned new_plan(const ConstructorCall& call, const nb::object& key, const std::string& changed,
                  UsageOfCall& usage) {
-  PlanCache& plans = PlanCache::get();
   ConstructionPlan::Built built = ConstructionPlan::build(call);
   const std::shared_ptr<const ConstructionPlan> plan = std::move(built.plan);
   graph::Dependencies& dependencies = built.dependencies;
@@ -44,13 +52,12 @@ Planned new_plan(const ConstructorCall& call, const nb::object& key, const std::
   const bool is_of_name = of_name.is_valid() && !built.is_of_all_names;
   std::string reason = dependencies.reason;
   if (dependencies.guards == nullptr) {
-    plans.add_reason(of_name.is_valid() ? of_name : key, reason, dependencies.may_be_retried,
-                     call.interceptors);
+    PlanCache::get().add_reason(of_name.is_valid() ? of_name : key, reason,
+                                dependencies.may_be_retried, call.interceptors);
+    usage.not_planned(reason);
   } else {
-    reason = plans.add(is_of_name ? of_name : key, {plan, dependencies.guards, changed},
-                       call.interceptors);
+    reason = keep(is_of_name ? of_name : key, {plan, dependencies.guards, changed}, call, usage);
   }
-  reason.empty() ? usage.plan_built(changed) : usage.not_planned(reason);
   if (dependencies.observed_tracing) return {};  // the constructor has to run outside of a trace
   return {plan, !reason.empty()};
 }
@@ -65,9 +72,7 @@ std::shared_ptr<const ConstructionPlan> plan_of(const RecordedInit::Finished& fi
     plan = ConstructionPlan::of(*first.program, call);
   if (plan == nullptr || plan->has_deleted_arrays())
     return new_plan(call, key, changed, usage).plan;
-  const std::string reason =
-      PlanCache::get().add(key, {plan, first.guards, changed}, call.interceptors);
-  reason.empty() ? usage.plan_built(changed) : usage.not_planned(reason);
+  keep(key, {plan, first.guards, changed}, call, usage);
   return plan;
 }
 
