@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "graph/identity_key.h"
 #include "graph/key_builder.h"
 #include "py/function.h"
 #include "py/object.h"
@@ -70,11 +71,10 @@ struct FunctionParts {
     nb::object keywords = nb::make_tuple();
     if (!parts[2].is_none()) keywords = builder.items_key(py::dict_items(parts[2]));
     const std::vector<nb::object> cells(parts.begin() + kNamed, parts.end());
-    // The weak reference to the code remembers its hash, which takes long to compute. The ids tell
-    // functions apart whose code is equal, or the same, and whose globals differ.
-    return tagged_key("function", {py::id(parts[0]), weak_reference(parts[0]), globals_id,
-                                   builder.elements_key(cells), builder.key_of(parts[1]), keywords,
-                                   parts[3], parts[4], builder.items_key(attributes)});
+    // The globals tell functions of the same code apart.
+    return tagged_key("function", {identity_key(parts[0]), globals_id, builder.elements_key(cells),
+                                   builder.key_of(parts[1]), keywords, parts[3], parts[4],
+                                   builder.items_key(attributes)});
   }
 };
 
@@ -140,7 +140,7 @@ class FunctionFrame {
 
 // The key of a function. It is remembered while the function is made of the same immutable parts.
 nb::object KeyBuilder::function_key(nb::handle function) {
-  if (py::get(function, upstream::names().closure_dunder).is_none()) return identity_key(function);
+  if (py::get(function, upstream::names().closure_dunder).is_none()) return weak_key(function);
   const auto found_above = std::ranges::find(functions_, function.ptr());
   if (found_above != functions_.end()) {
     return tagged_key("function above", {nb::int_(found_above - functions_.begin())});

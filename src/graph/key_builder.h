@@ -30,7 +30,7 @@ class KeyBuilder {
   nb::object keywords_key(const nb::dict& keywords);
 
  private:
-  nb::object identity_key(nb::handle object);
+  nb::object weak_key(nb::handle object);
   nb::object id_key(nb::handle object);
   nb::object function_key(nb::handle function);
   nb::object linen_module_key(nb::handle module);
@@ -45,9 +45,6 @@ class KeyBuilder {
 
 // The key (sentinel, kind, part, part, ...), or an invalid object if a part is invalid.
 nb::object tagged_key(const char* kind, std::initializer_list<nb::object> parts);
-
-// A weak reference, or an invalid object if the type does not support them.
-nb::object weak_reference(nb::handle object);
 
 // True if the type of the object is one of these, and no subclass.
 bool is_exactly_one_of(nb::handle object, std::initializer_list<PyTypeObject*> types);

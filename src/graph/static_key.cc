@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "graph/identity_key.h"
 #include "graph/key_builder.h"
 #include "graph/pin.h"
 #include "py/cache_registry.h"
@@ -41,16 +42,6 @@ LastContext& last_context() {
 
 }  // namespace
 
-nb::object weak_reference(nb::handle object) {
-  PyObject* reference = PyWeakref_NewRef(object.ptr(), nullptr);
-  if (reference == nullptr) {
-    if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) throw nb::python_error();
-    PyErr_Clear();
-    return {};
-  }
-  return nb::steal(reference);
-}
-
 bool is_exactly_one_of(nb::handle object, std::initializer_list<PyTypeObject*> types) {
   for (PyTypeObject* type : types) {
     if (object.type().ptr() == reinterpret_cast<PyObject*>(type)) return true;
@@ -69,10 +60,10 @@ nb::object tagged_key(const char* kind, std::initializer_list<nb::object> parts)
   return nb::tuple(key);
 }
 
-// The key of an object by identity: a weak reference, which hashes as the object does.
-nb::object KeyBuilder::identity_key(nb::handle object) {
+// The key of an object by identity, which does not keep it alive.
+nb::object KeyBuilder::weak_key(nb::handle object) {
   if (by_identity_ != nullptr) by_identity_->push_back(nb::borrow(object));
-  return weak_reference(object);
+  return identity_key(object);
 }
 
 // The key of an object by its address, whatever its hash: whoever keeps the key owns the object.
@@ -118,7 +109,7 @@ nb::object KeyBuilder::linen_module_key(nb::handle module) {
     if (!key.is_valid()) return {};
     keys.append(nb::make_tuple(name, key));
   }
-  return tagged_key("linen", {identity_key(module.type()), nb::tuple(keys)});
+  return tagged_key("linen", {weak_key(module.type()), nb::tuple(keys)});
 }
 
 namespace {
@@ -151,9 +142,11 @@ nb::object KeyBuilder::unknown_key(nb::handle object) {
   const nb::object type = nb::borrow(object.type());
   if (upstream::is_array(object)) return {};
   if (upstream::is_opaque_class(type)) {  // keyed by its own hash
-    // The text tells 0.0 from -0.0.
-    nb::object text = nb::none();
-    if (PyNumber_Check(object.ptr()) != 0) text = nb::repr(object);
+    // The text tells equal ones apart: 0.0 and -0.0, an hour in two time zones. Equal meshes are
+    // the same, and have long texts.
+    const upstream::Facade& f = upstream::facade();
+    const bool is_mesh = type.is(f.mesh) || type.is(f.abstract_mesh);
+    const nb::object text = is_mesh ? nb::none() : nb::object(nb::repr(object));
     if (PyObject_Hash(object.ptr()) != -1) return nb::make_tuple(type, object, text);
     if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw nb::python_error();
     PyErr_Clear();
@@ -163,11 +156,24 @@ nb::object KeyBuilder::unknown_key(nb::handle object) {
   if (layout == &PyBaseObject_Type && py::is_frozen_dataclass(type)) {
     const nb::object fields = py::optional_instance_dict(object);
     if (fields.is_valid() && holds_nothing_mutable(object)) {
-      return tagged_key("fields", {identity_key(type), items_key(py::dict_items(fields))});
+      return tagged_key("fields", {weak_key(type), items_key(py::dict_items(fields))});
     }
   }
   return id_key(object);
 }
+
+namespace {
+
+// Equal dtypes may have other types in C and other byte orders, and those with parts or with
+// metadata, which have no key, more that differs.
+nb::object dtype_key(nb::handle dtype) {
+  const auto has_no = [&](const char* name) { return py::get(dtype, nb::str(name)).is_none(); };
+  if (!has_no("metadata") || !has_no("fields") || !has_no("subdtype")) return {};
+  return nb::make_tuple(dtype.type(), dtype, py::get(dtype, nb::str("num")),
+                        py::get(dtype, nb::str("byteorder")));
+}
+
+}  // namespace
 
 std::optional<nb::object> KeyBuilder::builtin_key(nb::handle object) {
   PyObject* ptr = object.ptr();
@@ -179,7 +185,7 @@ std::optional<nb::object> KeyBuilder::builtin_key(nb::handle object) {
     // The text tells 0.0 from -0.0, and that of nan equals itself.
     return nb::make_tuple(object.type(), nb::repr(object));
   }
-  if (py::is_class(object)) return identity_key(object);
+  if (py::is_class(object)) return weak_key(object);
   if (is_exactly_one_of(object, {&PyTuple_Type})) return elements_key(py::elements(object));
   if (is_exactly_one_of(object, {&PyList_Type})) {
     return tagged_key("list", {elements_key(py::elements(object))});
@@ -213,16 +219,16 @@ nb::object KeyBuilder::key_of(nb::handle object) {
                                   items_key(py::dict_items(py::get(object, nb::str("keywords"))))});
   }
   if (type.is(f.frozen_dict)) return keywords_key(nb::cast<nb::dict>(upstream::level_dict(object)));
-  if (type.is(f.partition_spec) || py::is_subtype(type, f.numpy_dtype)) {
-    return nb::make_tuple(type, object);
-  }
+  // The text tells an axis that is a text from one that is an equal member of an enum.
+  if (type.is(f.partition_spec)) return nb::make_tuple(type, object, nb::repr(object));
+  if (py::is_subtype(type, f.numpy_dtype)) return dtype_key(object);
   if (py::is_subtype(type, f.enum_type)) return id_key(object);
-  if (upstream::wraps_functions(type)) return identity_key(object);
+  if (upstream::wraps_functions(type)) return weak_key(object);
   if (py::is_subtype(type, f.linen_module)) return linen_module_key(object);
   if (unknown_ == Unknown::kRefuse) return {};
   const auto* layout = py::as_type(type);
   if (layout->tp_base == &PyTuple_Type && layout->tp_dictoffset == 0) {  // a named tuple
-    return tagged_key("tuple", {identity_key(type), elements_key(py::elements(object))});
+    return tagged_key("tuple", {weak_key(type), elements_key(py::elements(object))});
   }
   if (upstream::kind_of(object) != upstream::NodeKind::kLeaf) return {};
   return unknown_key(object);
@@ -267,6 +273,7 @@ nb::object common_context_key() { return current_context().common_key; }
 void forget_keys() {
   // The entries die after the tables are empty, since destructors may call this library.
   const auto functions = take_function_keys();
+  const auto identities = take_identity_keys();
   upstream::forget_interned();
   const LastContext dying = std::exchange(last_context(), {});
 }

@@ -20,7 +20,9 @@ enum class Unknown {
 
 // The key of `object`, or an invalid object if it has none.
 //
-// - None, numbers, texts, bytes, enum members, dtypes and PartitionSpecs are keyed by value.
+// - None, numbers, texts, bytes, enum members, dtypes and PartitionSpecs are keyed by value. A
+// dtype
+//   with parts or with metadata has no key, or with kByIdentity its own.
 // - Lists, tuples, sets, dicts and FrozenDicts are keyed by what they hold when the key is made.
 // - Classes, functions without a closure, and functions that JAX has wrapped are keyed by identity.
 //   Functions with a closure are keyed by their code and by the keys of what they close over, of
@@ -30,7 +32,8 @@ enum class Unknown {
 // - Linen modules are keyed by their fields except `parent` and `name`. With kRefuse this holds for
 //   bound ones too.
 // - With kByIdentity, frozen dataclasses that hold nothing mutable are keyed by their fields, named
-//   tuples by their elements, and objects of JAX and numpy by their own hash and `==`.
+//   tuples by their elements, and objects of JAX and numpy by their own hash and `==`, and by
+//   their texts.
 //
 // A key refers to classes and functions weakly. It does not keep them alive, and once they are dead
 // it equals no other key.

@@ -211,6 +211,10 @@ TEST(FlaxStaticKey, TypesAndSignsAreToldApart) {
                                                   "{'b': 2, 'a': 1}",
                                                   "np.int32(1)",
                                                   "np.dtype('int32')",
+                                                  "np.dtype('l')",
+                                                  "np.dtype('q')",
+                                                  "np.float32",
+                                                  "jnp.float32",
                                                   "linen.Dense(1)",
                                                   "linen.Dense(2)",
                                                   "nnx.relu",
@@ -228,7 +232,8 @@ TEST(FlaxStaticKey, TypesAndSignsAreToldApart) {
 
 TEST(FlaxStaticKey, WhatHasStateHasNone) {
   for (const char* source : {"jnp.ones(1)", "np.ones(1)", "object()", "[object()]", "nnx.Param(1)",
-                             "nnx.Rngs(0)", "(lambda x: lambda: x)(jnp.ones(1))"}) {
+                             "nnx.Rngs(0)", "(lambda x: lambda: x)(jnp.ones(1))",
+                             "np.dtype([('a', 'i4')])", "np.dtype('f4', metadata={'a': 1})"}) {
     EXPECT_FALSE(graph::static_key(eval(source)).is_valid()) << source;
   }
   const nb::object opaque = eval("object()");
