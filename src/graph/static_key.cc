@@ -133,6 +133,15 @@ bool holds_nothing_mutable(nb::handle value) {
   return upstream::is_opaque_class(type) || py::is_subtype(type, upstream::facade().enum_type);
 }
 
+// True if equal objects of this type of a library are the same to any code: meshes, and objects
+// that equal only themselves. Of others the text tells equal ones apart: 0.0 and -0.0, an hour in
+// two time zones.
+bool is_told_by_equality(nb::handle type) {
+  const upstream::Facade& f = upstream::facade();
+  return type.is(f.mesh) || type.is(f.abstract_mesh) ||
+         py::as_type(type)->tp_richcompare == PyBaseObject_Type.tp_richcompare;
+}
+
 }  // namespace
 
 // The key of an object of another type. A frozen dataclass is keyed by its fields, without its own
@@ -142,15 +151,13 @@ nb::object KeyBuilder::unknown_key(nb::handle object) {
   const nb::object type = nb::borrow(object.type());
   if (upstream::is_array(object)) return {};
   if (upstream::is_opaque_class(type)) {  // keyed by its own hash
-    // The text tells equal ones apart: 0.0 and -0.0, an hour in two time zones. Equal meshes are
-    // the same, and have long texts.
-    const upstream::Facade& f = upstream::facade();
-    const bool is_mesh = type.is(f.mesh) || type.is(f.abstract_mesh);
-    const nb::object text = is_mesh ? nb::none() : nb::object(nb::repr(object));
-    if (PyObject_Hash(object.ptr()) != -1) return nb::make_tuple(type, object, text);
-    if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw nb::python_error();
-    PyErr_Clear();
-    return {};
+    if (PyObject_Hash(object.ptr()) == -1) {
+      if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw nb::python_error();
+      PyErr_Clear();
+      return {};
+    }
+    const nb::object text = is_told_by_equality(type) ? nb::none() : nb::object(nb::repr(object));
+    return nb::make_tuple(type, object, text);
   }
   const auto* layout = py::as_type(type)->tp_base;
   if (layout == &PyBaseObject_Type && py::is_frozen_dataclass(type)) {
