@@ -1,9 +1,11 @@
 """What holds for every test."""
 
 import gc
+import itertools
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
@@ -22,6 +24,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 # JAX's caches grow: walking them again and again took a tenth of the time. (No gc.freeze: what is
 # frozen is never freed, and sanitized builds end a process that leaks.)
 gc.set_threshold(100_000, 20, 100)
+
+MAPPINGS = Path("/proc/self/maps")
+MAX_MAPPINGS = 20_000
+TESTS_RUN = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +49,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (kept if pair is None or shares.holds(share, pair) else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
+
+
+def pytest_runtest_teardown() -> None:
+    """Linux gives a process 65,530 mappings of memory. Each compiled program takes some, and XLA
+    crashes where there is none left."""
+    if next(TESTS_RUN) % 100 or not MAPPINGS.exists():
+        return
+    with MAPPINGS.open(encoding="utf-8", errors="replace") as mappings:
+        count = sum(1 for _ in mappings)
+    if count > MAX_MAPPINGS:
+        jax.clear_caches()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
