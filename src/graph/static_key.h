@@ -21,8 +21,7 @@ enum class Unknown {
 // The key of `object`, or an invalid object if it has none.
 //
 // - None, numbers, texts, bytes, enum members, dtypes and PartitionSpecs are keyed by value. A
-// dtype
-//   with parts or with metadata has no key, or with kByIdentity its own.
+//   dtype with parts or with metadata has no key.
 // - Lists, tuples, sets, dicts and FrozenDicts are keyed by what they hold when the key is made.
 // - Classes, functions without a closure, and functions that JAX has wrapped are keyed by identity.
 //   Functions with a closure are keyed by their code and by the keys of what they close over, of

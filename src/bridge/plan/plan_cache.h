@@ -39,8 +39,8 @@ class PlanCache {
   };
 
   // Looks a plan up, under the second key if there is one and nothing is known of the first, and
-  // compares its guards. Counts a hit or a miss. Runs user code (`__hash__`, `__eq__` of a
-  // metaclass), which may clear the cache meanwhile.
+  // compares its guards. Counts a hit or a miss. May run user code (`__hash__`, `__eq__` of what an
+  // object of a library holds), which may clear the cache meanwhile.
   Found find(nanobind::handle key, nanobind::handle second_key = {});
 
   // A plan for one state of what the constructor depends on.
