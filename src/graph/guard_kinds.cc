@@ -167,7 +167,8 @@ bool FunctionGuard::holds() {
 nb::object bytes_of_numpy(nb::handle array) {
   const nb::handle type = upstream::facade().numpy_array;
   const nb::object dtype = type.attr("dtype").attr("__get__")(array);
-  return nb::make_tuple(type.attr("shape").attr("__get__")(array), nb::repr(dtype),
+  // Equal dtypes may differ, and an array has one until another is set.
+  return nb::make_tuple(type.attr("shape").attr("__get__")(array), dtype, py::id(dtype),
                         type.attr("tobytes")(array));
 }
 

@@ -1,6 +1,8 @@
 #include "graph/static_key.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
 #include <utility>
 
 #include "graph/identity_key.h"
@@ -188,9 +190,17 @@ std::optional<nb::object> KeyBuilder::builtin_key(nb::handle object) {
       is_exactly_one_of(object, {&PyUnicode_Type, &PyLong_Type})) {
     return nb::borrow(object);
   }
-  if (is_exactly_one_of(object, {&PyBool_Type, &PyFloat_Type, &PyComplex_Type, &PyBytes_Type})) {
-    // The text tells 0.0 from -0.0, and that of nan equals itself.
+  if (is_exactly_one_of(object, {&PyBool_Type, &PyBytes_Type})) {
     return nb::make_tuple(object.type(), nb::repr(object));
+  }
+  // The bits tell 0.0 from -0.0 and one nan from another.
+  if (is_exactly_one_of(object, {&PyFloat_Type})) {
+    return nb::make_tuple(object.type(), std::bit_cast<std::uint64_t>(PyFloat_AS_DOUBLE(ptr)));
+  }
+  if (is_exactly_one_of(object, {&PyComplex_Type})) {
+    const Py_complex number = PyComplex_AsCComplex(ptr);
+    return nb::make_tuple(object.type(), std::bit_cast<std::uint64_t>(number.real),
+                          std::bit_cast<std::uint64_t>(number.imag));
   }
   if (py::is_class(object)) return weak_key(object);
   if (is_exactly_one_of(object, {&PyTuple_Type})) return elements_key(py::elements(object));
@@ -223,7 +233,8 @@ nb::object KeyBuilder::key_of(nb::handle object) {
   if (type.is(f.partial)) {
     return tagged_key("partial", {key_of(py::get(object, upstream::names().func)),
                                   key_of(py::get(object, upstream::names().args)),
-                                  items_key(py::dict_items(py::get(object, nb::str("keywords"))))});
+                                  items_key(py::dict_items(py::get(object, nb::str("keywords")))),
+                                  items_key(py::dict_items(py::instance_dict(object)))});
   }
   if (type.is(f.frozen_dict)) return keywords_key(nb::cast<nb::dict>(upstream::level_dict(object)));
   // The text tells an axis that is a text from one that is an equal member of an enum.

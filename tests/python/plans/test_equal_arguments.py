@@ -6,6 +6,7 @@ import decimal
 import enum
 import functools
 import inspect
+import math
 import typing as tp
 import zoneinfo
 
@@ -86,6 +87,12 @@ def closure(value):
     return lambda: value
 
 
+def with_attribute(value):
+    partial = functools.partial(id)
+    partial.attribute = value
+    return partial
+
+
 def default(value):
     more = None
     return lambda value=value: value or more
@@ -122,6 +129,8 @@ EQUAL = {
     "literals": (tp.Literal[1], tp.Literal[True]),
     "axes that are a text and a member of an enum": (P("x"), P(Axis.X)),
     "the zeros of decimals": (decimal.Decimal("1.0"), decimal.Decimal("1.00")),
+    "the signs of nan": (float("nan"), -float("nan")),
+    "the signs of complex nan": (complex(0, float("nan")), complex(0, -float("nan"))),
     "units of time": (np.datetime64("2020", "Y"), np.datetime64("2020-01-01", "D")),
     "defaults in signatures": tuple(
         inspect.Signature(
@@ -140,6 +149,8 @@ def described(value):
             str(value.metadata), value.isalignedstruct, value.char, repr(value),
             [str(part.metadata) for part in parts],
         )  # fmt: skip
+    if isinstance(value, float | complex):
+        return [math.copysign(1, part) for part in (value.real, value.imag)], repr(value)
     return value.__module__ if isinstance(value, type) else "", repr(value), type(value)
 
 
@@ -160,6 +171,7 @@ WAYS = {
     "list": (lambda value: [value], lambda given: given[0]),
     "dict": (lambda value: {"k": value}, lambda given: given["k"]),
     "partial": (lambda value: functools.partial(id, value), lambda given: given.args[0]),
+    "attribute of a partial": (with_attribute, lambda given: given.attribute),
     "closure": (closure, lambda given: given()),
     "default": (default, lambda given: given()),
     "frozen dataclass": (Frozen, lambda given: given.value),
@@ -222,6 +234,24 @@ def test_equal_objects_are_told_apart_in_calls_inside_a_constructor(name):
 
     for _ in range(2):
         assert ours.ToLinen(Outer).apply({}) == theirs.ToLinen(Outer).apply({})
+
+
+ARRAY = np.zeros(2, "l")
+
+
+class Typed(nnx.Module):
+    def __init__(self, rngs=None):
+        self.char = ARRAY.dtype.char
+
+    def __call__(self):
+        return self.char
+
+
+@pytest.mark.filterwarnings("ignore:Setting the dtype")
+def test_another_equal_dtype_of_an_array_is_seen():
+    for char in "lqlq":
+        ARRAY.dtype = np.dtype(char)
+        assert ours.ToLinen(Typed).apply({}) == char
 
 
 @pytest.mark.feature("plans")
