@@ -10,6 +10,7 @@
 #include "py/object.h"
 #include "py/versions.h"
 #include "upstream/c_functions.h"
+#include "upstream/facade.h"
 #include "upstream/leaked.h"
 #include "upstream/linen.h"
 #include "upstream/origin.h"
@@ -181,7 +182,7 @@ bool GuardRecorder::has_drawn_from_numpy() const {
 
 namespace {
 
-// True for a module or a class that the program has under its name.
+// True for a module, a class or a wrapper that the program has under its name.
 bool is_found_by_name(nb::handle module_name, nb::handle qualified_name, nb::handle object) {
   nb::object part = py::dict_get(nb::borrow<nb::dict>(PyImport_GetModuleDict()), module_name);
   for (const nb::object& name : py::elements(qualified_name.attr("split")("."))) {
@@ -213,9 +214,12 @@ bool GuardRecorder::may_have_made(nb::handle object) const {
     if (!name.is_valid()) PyErr_Clear();
     return !name.is_valid() || !is_found_by_name(name, nb::str(""), object);
   }
-  if (!upstream::is_user_class(object)) return false;
+  const nb::handle type = object.type();
+  if (type.is(upstream::facade().partial)) return true;
+  if (!upstream::wraps_functions(type) && !upstream::is_user_class(object)) return false;
   const nb::object module = py::get_optional(object, nb::str("__module__"));
-  const nb::object name = py::get_optional(object, nb::str("__qualname__"));
+  nb::object name = py::get_optional(object, py::names().qualname_dunder);
+  if (!name.is_valid()) name = py::get_optional(object, py::names().name_dunder);
   return !module.is_valid() || !name.is_valid() || !is_found_by_name(module, name, object);
 }
 

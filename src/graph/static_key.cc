@@ -152,7 +152,7 @@ bool is_told_by_equality(nb::handle type) {
 nb::object KeyBuilder::unknown_key(nb::handle object) {
   const nb::object type = nb::borrow(object.type());
   if (upstream::is_array(object)) return {};
-  if (upstream::is_opaque_class(type)) {  // keyed by its own hash
+  if (upstream::is_opaque_class(type) && upstream::is_told_by_text(type)) {  // by its own hash
     if (PyObject_Hash(object.ptr()) == -1) {
       if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw nb::python_error();
       PyErr_Clear();

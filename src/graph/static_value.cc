@@ -58,14 +58,18 @@ StaticPolicy policy_of_method(nb::handle method, const Shared& shared) {
       {py::get(method, nb::str("__func__")), py::get(method, py::names().self_dunder)}, shared));
 }
 
-// The dict of keywords counts as immutable, since it belongs to the partial alone.
+// Code may change the keywords and the attributes of a partial, so that each instance has a copy of
+// one that the constructor made.
 StaticPolicy policy_of_partial(nb::handle partial, const Shared& shared) {
+  const Shared with_itself(shared, partial);
   std::vector<nb::object> parts{py::get(partial, py::names().func),
                                 py::get(partial, py::names().args)};
-  for (const auto& item : py::mapping_items(py::get(partial, nb::str("keywords")))) {
-    parts.push_back(item.second);
+  for (const nb::object& items :
+       {py::get(partial, nb::str("keywords")), py::get(partial, py::names().dict_dunder)}) {
+    for (const auto& item : py::mapping_items(items)) parts.push_back(item.second);
   }
-  return share_or_refuse(policy_of_all(parts, shared));
+  const StaticPolicy policy = policy_of_all(parts, with_itself);
+  return shared.is_made(partial) ? stricter(StaticPolicy::kCopy, policy) : share_or_refuse(policy);
 }
 
 // A frozen dataclass: its fields, and other attributes, which __post_init__ may have set.
@@ -105,7 +109,10 @@ StaticPolicy policy_of(nb::handle value, const Shared& shared) {
   PyObject* ptr = value.ptr();
   if (is_scalar(ptr)) return StaticPolicy::kShare;
   if (shared.contains(value)) return StaticPolicy::kShare;
-  const bool may_be_made = PyFunction_Check(ptr) || py::is_class(value) || PyModule_Check(ptr);
+  const nb::object type = nb::borrow(value.type());
+  const bool is_wrapper = upstream::wraps_functions(type);
+  const bool may_be_made =
+      is_wrapper || PyFunction_Check(ptr) || py::is_class(value) || PyModule_Check(ptr);
   if (may_be_made && shared.is_made(value)) return StaticPolicy::kRefuse;
   if (PyModule_Check(ptr)) return StaticPolicy::kShare;
   if (py::is_class(value))
@@ -114,7 +121,8 @@ StaticPolicy policy_of(nb::handle value, const Shared& shared) {
     return py::is_free_builtin(value) ? StaticPolicy::kShare : StaticPolicy::kRefuse;
   if (PyMethod_Check(ptr)) return policy_of_method(value, shared);
   if (PyTuple_CheckExact(ptr)) return policy_of_all(py::elements(value), shared);
-  if (PyFrozenSet_CheckExact(ptr)) return policy_of_all(py::elements(value), shared);
+  if (PyFrozenSet_CheckExact(ptr))
+    return share_or_refuse(policy_of_all(py::elements(value), shared));
   if (PyList_CheckExact(ptr) || PySet_CheckExact(ptr)) {
     return stricter(StaticPolicy::kCopy, policy_of_all(py::elements(value), shared));
   }
@@ -126,9 +134,9 @@ StaticPolicy policy_of(nb::handle value, const Shared& shared) {
     return policy;
   }
   if (PyFunction_Check(ptr)) return policy_of_function(value, shared);
-  const nb::object type = nb::borrow(value.type());
   if (is_immutable_type(type)) return StaticPolicy::kShare;
-  if (upstream::wraps_functions(type)) return policy_of_wrapper(value, shared);
+  if (is_wrapper)
+    return shared.tells_made() ? StaticPolicy::kShare : policy_of_wrapper(value, shared);
   if (type.is(f.partial)) return policy_of_partial(value, shared);
   if (type.is(f.frozen_dict)) {
     std::vector<nb::object> parts;
@@ -160,6 +168,15 @@ StaticPolicy policy_of_extras(nb::handle function, const Shared& shared) {
   return policy_of_all(extras, shared);
 }
 
+nb::object StaticCopies::copy_of_partial(nb::handle partial) {
+  const nb::object copied = upstream::facade().partial(
+      copy(py::get(partial, py::names().func)), *copy(py::get(partial, py::names().args)),
+      **nb::cast<nb::dict>(copy(py::get(partial, nb::str("keywords")))));
+  const nb::object attributes = copy(py::get(partial, py::names().dict_dunder));
+  py::get(copied, py::names().dict_dunder).attr("update")(attributes);
+  return copied;
+}
+
 nb::object StaticCopies::copy(nb::handle value) {
   const py::RecursionGuard guard(" while copying static attributes");
   PyObject* ptr = value.ptr();
@@ -167,7 +184,8 @@ nb::object StaticCopies::copy(nb::handle value) {
   const bool is_tuple = PyTuple_CheckExact(ptr) != 0;
   const bool is_dict = PyDict_CheckExact(ptr) != 0;
   const bool is_set = PySet_CheckExact(ptr) != 0;
-  if (!is_list && !is_tuple && !is_dict && !is_set) return nb::borrow(value);
+  const bool is_partial = value.type().is(upstream::facade().partial);
+  if (!is_list && !is_tuple && !is_dict && !is_set && !is_partial) return nb::borrow(value);
   const auto known = known_.find(ptr);
   if (known != known_.end()) return known->second.copy;
   nb::object made;
@@ -177,6 +195,8 @@ nb::object StaticCopies::copy(nb::handle value) {
     made = std::move(items);
   } else if (is_set) {
     made = value.type()(value);
+  } else if (is_partial) {
+    made = copy_of_partial(value);
   } else {
     nb::list elements;
     for (const nb::object& element : py::elements(value)) elements.append(copy(element));

@@ -14,7 +14,7 @@ namespace nb = nanobind;
 
 enum class StaticPolicy {
   kShare,  // it is immutable: all instances have the same object
-  kCopy,   // it is a list, dict or set of immutable objects: each instance has a copy
+  kCopy,   // it is a list, dict, set or partial of immutable objects: each instance has a copy
   kRefuse  // its type is unknown, or it belongs to this one graph
 };
 
@@ -23,8 +23,8 @@ class Shared {
  public:
   Shared() = default;
 
-  // True for a function, a class or a module of Python that the constructor has made: each call
-  // of it makes another one.
+  // True for a function, a class, a module of Python, a functools.partial or a wrapper of functions
+  // that the constructor may have made: each call of it makes another one.
   using IsMade = std::function<bool(nb::handle)>;
 
   // Borrows the set.
@@ -40,6 +40,11 @@ class Shared {
       if (part->object_.is(value)) return true;
     }
     return objects_ != nullptr && objects_->contains(value);
+  }
+
+  // True if `is_made` tells what the constructor has made.
+  bool tells_made() const {
+    return others_ != nullptr ? others_->tells_made() : is_made_ != nullptr;
   }
 
   bool is_made(nb::handle value) const {
@@ -60,13 +65,16 @@ StaticPolicy policy_of(nb::handle value, const Shared& shared);
 // How the defaults and the attributes of a function can be kept, all together.
 StaticPolicy policy_of_extras(nb::handle function, const Shared& shared);
 
-// Copies values whose policy is kCopy: containers are new, and what they hold is shared. An object
-// of this class is used for a whole graph, so that a container in several places has one copy.
+// Copies values whose policy is kCopy: containers and partials are new, and what they hold is
+// shared. An object of this class is used for a whole graph, so that a container in several places
+// has one copy.
 class StaticCopies {
  public:
   nb::object copy(nb::handle value);
 
  private:
+  nb::object copy_of_partial(nb::handle partial);
+
   struct Copied {
     nb::object original;  // owned, so that no other object gets its address, which is the key
     nb::object copy;

@@ -235,6 +235,8 @@ class Capture {
     }
     const StaticPolicy policy = policy_of(contents, shared_);
     if (policy == StaticPolicy::kShare) return {{}, Attribute::kShared, contents, 0};
+    if (policy == StaticPolicy::kCopy && contents.type().is(upstream::facade().partial))
+      return {{}, Attribute::kCopied, contents, 0};
     if (PyFunction_Check(contents.ptr())) {
       return {{}, Attribute::kChild, {}, closure_node(contents)};
     }

@@ -23,8 +23,8 @@ using Attribute = Template::Node::Attribute;
 
 bool is_numpy(nb::handle value) { return value.type().is(upstream::facade().numpy_array); }
 
-// True if a container holds what its copy holds: the copy has copies of containers and numpy
-// arrays, and shares all else.
+// True if a container or a partial holds what its copy holds: the copy has copies of containers,
+// partials and numpy arrays, and shares all else.
 bool holds_same(nb::handle original, nb::handle copy) {
   const py::RecursionGuard guard(" while comparing an NNX module graph");
   if (!original.type().is(copy.type())) return false;
@@ -39,6 +39,12 @@ bool holds_same(nb::handle original, nb::handle copy) {
                               });
   }
   if (PySet_CheckExact(original.ptr())) return py::equal(original, copy);
+  if (original.type().is(upstream::facade().partial)) {
+    const auto has_same = [&](const char* part) {
+      return is_same(py::get(original, nb::str(part)), py::get(copy, nb::str(part)));
+    };
+    return has_same("func") && has_same("args") && has_same("keywords") && has_same("__dict__");
+  }
   if (is_numpy(original)) return py::equal(bytes_of_numpy(original), bytes_of_numpy(copy));
   return original.is(copy);
 }

@@ -28,6 +28,9 @@ constexpr std::array<std::string_view, 18> kOpaque = {
     "_datetime", "decimal", "_decimal", "fractions", "typing",    "inspect",
     "abc",       "_abc",    "uuid",     "ipaddress", "importlib", "_frozen_importlib"};
 
+// Those among them whose equal objects may differ in what their text leaves out.
+constexpr std::array<std::string_view, 3> kToldByIdentity = {"typing", "inspect", "uuid"};
+
 template <typename Names>
 bool is_among(const Names& names, std::string_view name) {
   return std::ranges::find(names, name) != names.end();
@@ -102,6 +105,10 @@ bool is_opaque_class(nb::handle type) {
   // Functions that nanobind and Cython have made.
   if (root == "nanobind" || py::type_name(type) == "cython_function_or_method") return true;
   return root == "jax" || root == "jaxlib" || root == "ml_dtypes" || is_among(kOpaque, root);
+}
+
+bool is_told_by_text(nb::handle type) {
+  return !is_among(kToldByIdentity, top_level_package(module_of_class(type)));
 }
 
 bool is_random_generator(nb::handle type) {

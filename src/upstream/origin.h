@@ -48,6 +48,9 @@ inline bool is_user_class(nb::handle type) { return origin_of_class(type) == Ori
 // and numpy other than numpy's arrays, and those of loggers, locks, patterns, paths and dates.
 bool is_opaque_class(nb::handle type);
 
+// True for such a class whose equal objects are the same to any code if they have one text.
+bool is_told_by_text(nb::handle type);
+
 // True for the code of a constructor of the errors that JAX raises if a value is not concrete.
 bool is_tracer_error_constructor(nb::handle code, nb::handle globals);
 

@@ -22,8 +22,8 @@ namespace nb = nanobind;
 
 namespace {
 
-// The objects that the caller gave. Of containers, closures and partials, which are keyed by their
-// parts, the parts are given.
+// The objects that the caller gave. Of containers and closures, which are keyed by their parts, the
+// parts are given; of partials these as well.
 class GivenObjects {
  public:
   explicit GivenObjects(const std::vector<nb::object>& arguments) {
@@ -41,6 +41,7 @@ class GivenObjects {
     } else if (py::is_mapping(object)) {
       for (const auto& item : py::mapping_items(object)) add(item.second);
     } else if (object.type().is(upstream::facade().partial)) {
+      objects_.insert(object);
       for (const char* part : {"func", "args", "keywords"}) add(py::get(object, nb::str(part)));
     } else if (PyMethod_Check(object.ptr())) {
       for (const char* part : {"__func__", "__self__"}) add(py::get(object, nb::str(part)));

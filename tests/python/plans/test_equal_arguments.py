@@ -8,6 +8,7 @@ import functools
 import inspect
 import math
 import typing as tp
+import uuid
 import zoneinfo
 
 import jax
@@ -35,6 +36,10 @@ class EqualToAll(type):
 
     def __hash__(cls):
         return 1
+
+
+def of_one_name(number):
+    return EqualToAll("OfOneName", (), {"number": number, "__module__": __name__})
 
 
 class Unhashable(type):
@@ -126,6 +131,11 @@ EQUAL = {
         for fold in (0, 1)
     ),
     "the order of a union": (tp.Union[int, str], tp.Union[str, int]),  # noqa: UP007
+    "lists of classes of one name": tuple(list[of_one_name(i)] for i in (1, 2)),
+    "the safety of identifiers": (
+        uuid.UUID(int=1, is_safe=uuid.SafeUUID.safe),
+        uuid.UUID(int=1),
+    ),
     "literals": (tp.Literal[1], tp.Literal[True]),
     "axes that are a text and a member of an enum": (P("x"), P(Axis.X)),
     "the zeros of decimals": (decimal.Decimal("1.0"), decimal.Decimal("1.00")),
@@ -151,7 +161,10 @@ def described(value):
         )  # fmt: skip
     if isinstance(value, float | complex):
         return [math.copysign(1, part) for part in (value.real, value.imag)], repr(value)
-    return value.__module__ if isinstance(value, type) else "", repr(value), type(value)
+    if isinstance(value, uuid.UUID):
+        return value.is_safe
+    numbers = [getattr(part, "number", None) for part in tp.get_args(value)]
+    return value.__module__ if isinstance(value, type) else numbers, repr(value), type(value)
 
 
 class Says(nnx.Module):

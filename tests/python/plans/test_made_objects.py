@@ -39,6 +39,8 @@ class Holder(nnx.Module):
             self.v = nnx.Variable(jnp.ones(2), kept=made)
         elif keep == "list":
             self.kept = nnx.static([made])
+        elif keep == "tuple":
+            self.kept = nnx.static((made,))
         elif keep == "closure":
             self.kept = lambda: made
         else:
@@ -46,7 +48,7 @@ class Holder(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kept = self.v.get_metadata()["kept"] if hasattr(self, "v") else self.kept
-        if isinstance(kept, list):
+        if isinstance(kept, list | tuple):
             kept = kept[0]
         if self.keep == "closure":
             kept = kept()
@@ -56,6 +58,9 @@ class Holder(nnx.Module):
             return x
         if getattr(kept, "__kwdefaults__", None):
             kept.__kwdefaults__["scale"] += 1
+        if isinstance(kept, functools.partial):
+            SEEN.append(dict(kept.keywords))
+            kept.keywords.update(dict.fromkeys(kept.keywords, False))
         try:
             SEEN.append(getattr(kept, "number", 0))
             kept.number = getattr(kept, "number", 0) + 1
@@ -95,6 +100,47 @@ def closing() -> tp.Callable[..., tp.Any]:
     return lambda x: x * factor * SCALE[0]
 
 
+def double(x: jax.Array) -> jax.Array:
+    return x * 2
+
+
+def with_a_number(function: tp.Callable[..., tp.Any]) -> tp.Callable[..., tp.Any]:
+    made = functools.partial(function)
+    made.number = 3
+    return made
+
+
+def tangent_of_double(primals: tp.Any, tangents: tp.Any) -> tp.Any:
+    return primals[0] * 2, tangents[0] * 2
+
+
+def forward(x: jax.Array) -> tp.Any:
+    return x * 2, None
+
+
+def backward(_: None, g: jax.Array) -> tp.Any:
+    return (g * 2,)
+
+
+def custom_jvp_of_a_global_one() -> tp.Callable[..., tp.Any]:
+    made = jax.custom_jvp(double)
+    made.defjvp(tangent_of_double)
+    return made
+
+
+def custom_vjp_of_a_global_one() -> tp.Callable[..., tp.Any]:
+    made = jax.custom_vjp(double)
+    made.defvjp(forward, backward)
+    return made
+
+
+class Fixed:
+    def double(self, x: jax.Array) -> jax.Array:
+        return x * 2
+
+
+FIXED = Fixed()
+
 MADE: dict[str, tp.Callable[[], tp.Any]] = {
     "lambda": lambda: lambda x: x * SCALE[0],
     "closing": closing,
@@ -108,11 +154,22 @@ MADE: dict[str, tp.Callable[[], tp.Any]] = {
     "vectorized": lambda: jnp.vectorize(lambda x: traced(x)),
     "ufunc": lambda: jnp.frompyfunc(lambda x: x * SCALE[0], 1, 1),
     "nnx.jit": lambda: nnx.jit(lambda x: traced(x)),
-    "of a global one": lambda: functools.partial(jax.nn.relu),
+    "partial of a global one": lambda: functools.partial(jax.nn.relu),
+    "with keywords": lambda: functools.partial(jax.nn.gelu, approximate=True),
+    "of a partial": lambda: functools.partial(with_a_number(jax.nn.gelu), approximate=True),
+    "jit of a global one": lambda: jax.jit(jax.nn.relu),
+    "jit of a partial": lambda: jax.jit(functools.partial(jax.nn.gelu, approximate=True)),
+    "custom_jvp of a global one": custom_jvp_of_a_global_one,
+    "custom_vjp of a global one": custom_vjp_of_a_global_one,
+    "checkpoint of a global one": lambda: jax.checkpoint(jax.nn.relu),
+    "vectorized global one": lambda: jnp.vectorize(jax.nn.relu),
+    "ufunc of a global one": lambda: jnp.frompyfunc(double, 1, 1),
+    "nnx.jit of a global one": lambda: nnx.jit(jax.nn.relu),
+    "method of a module": lambda: FIXED.double,
     "class": lambda: type("Made", (), {"notes": []}),
     "module": lambda: types.ModuleType("made"),
 }
-KEEPS = ("attribute", "twice", "metadata", "list", "closure")
+KEEPS = ("attribute", "twice", "metadata", "list", "tuple", "closure")
 
 
 def layers(bridge: tp.Any, make: tp.Callable[[], tp.Any], keep: str) -> nn.Module:
@@ -141,7 +198,7 @@ def run(bridge: tp.Any, make: tp.Callable[[], tp.Any], keep: str) -> list[tp.Any
 
 
 @pytest.mark.parametrize("keep", KEEPS)
-@pytest.mark.parametrize("kind", [kind for kind in MADE if kind != "of a global one"])
+@pytest.mark.parametrize("kind", MADE)
 def test_each_layer_has_its_own(kind, keep):
     with without_plans():
         expected = run(theirs, MADE[kind], keep)
@@ -151,7 +208,7 @@ def test_each_layer_has_its_own(kind, keep):
 
 @pytest.mark.feature("plans")
 @pytest.mark.feature("repeated_calls")
-@pytest.mark.parametrize("kind", ["lambda", "closing", "with_default", "of a global one"])
+@pytest.mark.parametrize("kind", ["lambda", "closing", "with_default", "partial of a global one"])
 def test_functions_are_copied_and_the_layers_planned(kind):
     model = layers(ours, MADE[kind], "attribute")
     before = COUNTS["holder"]
@@ -249,3 +306,44 @@ def test_a_constant_of_a_module_that_was_deleted(length):
         return results
 
     assert_same(made(ours), made(theirs))
+
+
+GLOBAL = functools.partial(jax.nn.gelu, approximate=True)
+GLOBAL_JIT = jax.jit(double)
+TABLE = {"partial": GLOBAL, "jit": GLOBAL_JIT}
+
+
+class Config:
+    def __init__(self, kept: tp.Any) -> None:
+        self.kept = kept
+
+
+@pytest.mark.parametrize("made", [GLOBAL, GLOBAL_JIT], ids=["partial", "jit"])
+@pytest.mark.parametrize("place", ["argument", "attribute", "global", "table", "in a list"])
+def test_what_existed_before_stays_itself(made, place):
+    class Keeps(nnx.Module):
+        def __init__(self, given: tp.Any, *, rngs: nnx.Rngs) -> None:
+            if place == "global":
+                self.kept = GLOBAL if made is GLOBAL else GLOBAL_JIT
+            elif place == "table":
+                self.kept = TABLE["partial" if made is GLOBAL else "jit"]
+            elif place == "attribute":
+                self.kept = given.kept
+            elif place == "in a list":
+                (self.kept,) = given
+            else:
+                self.kept = given
+            self.w = nnx.Param(rngs.params.normal((2,)))
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            SEEN.append(self.kept is made)
+            return x
+
+    SEEN.clear()
+    given = {"attribute": Config(made), "in a list": [made]}.get(place, made)
+    layer = ours.ToLinen(Keeps, args=(given,))
+    variables = layer.init(KEYS, X)
+    for _ in range(3):
+        layer.apply(variables, X)
+    assert SEEN == [True] * 4
+    assert plans()["not_planned"] == {}
