@@ -187,10 +187,10 @@ def run(bridge: tp.Any, make: tp.Callable[[], tp.Any], keep: str) -> list[tp.Any
     SEEN.clear()
     outputs = []
     model = layers(bridge, make, keep)
-    for scale in (1.0, 2.0, 3.0):
+    for scale in (1.0, 2.0):
         SCALE[0] = scale
-        outputs.append(staged(lambda keys: model.init_with_output(keys, X)[0], KEYS))
-        variables = jax.tree.map(jnp.asarray, staged(lambda keys: model.init(keys, X), KEYS))
+        made, variables = staged(lambda keys: model.init_with_output(keys, X), KEYS)
+        outputs.append(made)
         outputs.append(staged(model.apply, variables, X))
         outputs.append(model.apply(variables, X))
     SCALE[0] = 1.0

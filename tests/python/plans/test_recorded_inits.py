@@ -190,10 +190,15 @@ def test_layers_are_what_their_constructors_make(mode, kind):
         assert_same(found(ours, mode, kind, KEYS), expected)
 
 
-@pytest.mark.parametrize("mode", ["plain", "in_scan"])
-def test_layers_of_raw_keys_are_what_their_constructors_make(mode):
-    expected = found(theirs, mode, "draws", RAW_KEYS)
-    assert_same(found(ours, mode, "draws", RAW_KEYS), expected)
+@pytest.mark.parametrize("impl", ["raw", "rbg", "unsafe_rbg"])
+@pytest.mark.parametrize("mode", ["plain", "in_scan", "mapped"])
+def test_layers_of_other_keys_are_what_their_constructors_make(mode, impl):
+    keys = RAW_KEYS
+    if impl != "raw":
+        keys = {name: jax.random.key(seed, impl=impl) for seed, name in enumerate(KEYS)}
+    expected = found(theirs, mode, "draws", keys)
+    for _ in range(2):
+        assert_same(found(ours, mode, "draws", keys), expected)
 
 
 @pytest.mark.feature("plans")

@@ -139,7 +139,7 @@ class Nested(nnx.Module):
     def __init__(self, depth: int, *, rngs: nnx.Rngs) -> None:
         self.own = nnx.Linear(2, 2, rngs=rngs)
         if depth:
-            self.children = nnx.List([Nested(depth - 1, rngs=rngs) for _ in range(6)])
+            self.children = nnx.List([Nested(depth - 1, rngs=rngs) for _ in range(4)])
 
 
 class KeepsRngs(nnx.Module):
