@@ -253,6 +253,22 @@ def test_a_missing_stream_falls_back_to_params_at_init():
     assert_same(variables, both)  # parameters do not depend on how dropout got its keys
 
 
+def test_a_constructor_sees_the_stream_that_falls_back():
+    seen = []
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            seen.append((hasattr(rngs, "noise"), "noise" in rngs))
+
+        def __call__(self, x):
+            return x
+
+    for bridge in (theirs, ours):
+        bridge.ToLinen(Model).init(jax.random.key(0), X)
+        bridge.ToLinen(Model).apply({}, X, rngs=jax.random.key(0))
+    assert seen == [(False, False), (True, False), (True, False), (True, False)]
+
+
 def test_a_forked_stream_falls_back_to_params_too():
     class Model(nnx.Module):
         def __init__(self, rngs):
