@@ -154,9 +154,10 @@ void GuardRecorder::inspect_lru_cache(nb::handle wrapper, const std::string& pat
       guard<LruCacheGuard>(path, part);
       cache.table = nb::borrow(part);
       cache.size = nb::len(part);
-      for (const auto& [key, value] : py::borrowed_items(part.ptr())) {
-        cache.is_bounded = full_type_name(Py_TYPE(value)) == "functools._lru_list_elem";
-        break;  // all are of one type
+      for (const auto& [key, value] : py::dict_items(part)) {
+        cache.is_bounded = full_type_name(Py_TYPE(value.ptr())) == "functools._lru_list_elem";
+        if (cache.is_bounded) break;  // so are all, and each is a referent of the wrapper
+        enqueue(value, path);
       }
     } else if (!PyType_Check(part.ptr())) {
       enqueue(part, path);
@@ -207,12 +208,15 @@ void GuardRecorder::inspect_instance(nb::handle object, const std::string& path)
     for (const nb::handle part : referents_of(object)) add_names_in(part);
     apply_new_names();
   }
+  const bool is_bare_partial =
+      object.type().is(upstream::facade().partial) && !py::dict_of_partial(object).is_valid();
   if (holds_more) {
-    py::versioned_instance_dict(object);  // made before its referents are compared
+    // Made before its referents are compared.
+    if (!is_bare_partial) py::versioned_instance_dict(object);
     guard<ReferentsGuard>(path, object, base->tp_traverse);
     for (const nb::handle part : referents_of(object, base->tp_traverse)) enqueue(part, path);
   }
-  inspect_python_state(object, path);
+  if (!is_bare_partial) inspect_python_state(object, path);
 }
 
 // Guards and inspects the elements of a container. Tuples and frozensets need no guard.

@@ -214,9 +214,11 @@ bool GuardRecorder::may_have_made(nb::handle object) const {
     if (!name.is_valid()) PyErr_Clear();
     return !name.is_valid() || !is_found_by_name(name, nb::str(""), object);
   }
-  const nb::handle type = object.type();
-  if (type.is(upstream::facade().partial)) return true;
-  if (!upstream::wraps_functions(type) && !upstream::is_user_class(object)) return false;
+  if (py::is_class(object)) {
+    if (!upstream::is_user_class(object)) return false;
+  } else if (!upstream::wraps_functions(object.type())) {
+    return true;
+  }
   const nb::object module = py::get_optional(object, nb::str("__module__"));
   nb::object name = py::get_optional(object, py::names().qualname_dunder);
   if (!name.is_valid()) name = py::get_optional(object, py::names().name_dunder);

@@ -85,10 +85,10 @@ class GuardRecorder : public py::CallObserver {
   // has kept it.
   bool is_guarded(nb::handle object) const { return seen_.contains(object.ptr()); }
 
-  // True for a function, a class, a module, a functools.partial or a wrapper of functions that the
-  // code may have made: a guard compares those that existed before, if the code can reach them.
-  // Functions and classes of the user's code only: those of Flax, JAX and the standard library have
-  // no state.
+  // True for an object that the code may have made: a guard compares those that existed before, if
+  // the code can reach them. Modules, classes and wrappers of functions are told by their names as
+  // well. Functions and classes of the user's code only: those of Flax, JAX and the standard
+  // library have no state.
   bool may_have_made(nb::handle object) const;
 
   Origin origin_of(const py::RunningFunction& function) override;

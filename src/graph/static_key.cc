@@ -231,10 +231,12 @@ nb::object KeyBuilder::key_of(nb::handle object) {
   // Owned, since user code may change the class of the object meanwhile.
   const nb::object type = nb::borrow(object.type());
   if (type.is(f.partial)) {
-    return tagged_key("partial", {key_of(py::get(object, upstream::names().func)),
-                                  key_of(py::get(object, upstream::names().args)),
-                                  items_key(py::dict_items(py::get(object, nb::str("keywords")))),
-                                  items_key(py::dict_items(py::instance_dict(object)))});
+    const nb::object attributes = py::dict_of_partial(object);
+    return tagged_key("partial",
+                      {key_of(py::get(object, upstream::names().func)),
+                       key_of(py::get(object, upstream::names().args)),
+                       items_key(py::dict_items(py::get(object, nb::str("keywords")))),
+                       attributes.is_valid() ? items_key(py::dict_items(attributes)) : nb::none()});
   }
   if (type.is(f.frozen_dict)) return keywords_key(nb::cast<nb::dict>(upstream::level_dict(object)));
   // The text tells an axis that is a text from one that is an equal member of an enum.

@@ -58,32 +58,55 @@ StaticPolicy policy_of_method(nb::handle method, const Shared& shared) {
       {py::get(method, nb::str("__func__")), py::get(method, py::names().self_dunder)}, shared));
 }
 
-// Code may change the keywords and the attributes of a partial, so that each instance has a copy of
-// one that the constructor made.
-StaticPolicy policy_of_partial(nb::handle partial, const Shared& shared) {
-  const Shared with_itself(shared, partial);
-  std::vector<nb::object> parts{py::get(partial, py::names().func),
-                                py::get(partial, py::names().args)};
-  for (const nb::object& items :
-       {py::get(partial, nb::str("keywords")), py::get(partial, py::names().dict_dunder)}) {
-    for (const auto& item : py::mapping_items(items)) parts.push_back(item.second);
+// The policy of what a partial or a frozen dataclass holds: copies of these share it.
+StaticPolicy policy_of_parts(const std::vector<nb::object>& parts, const Shared& shared) {
+  StaticPolicy policy = StaticPolicy::kShare;
+  for (const nb::object& part : parts) {
+    if (!shared.existed(part)) policy = stricter(policy, share_or_refuse(policy_of(part, shared)));
   }
-  const StaticPolicy policy = policy_of_all(parts, with_itself);
-  return shared.is_made(partial) ? stricter(StaticPolicy::kCopy, policy) : share_or_refuse(policy);
+  return policy;
 }
 
-// A frozen dataclass: its fields, and other attributes, which __post_init__ may have set.
-StaticPolicy policy_of_fields(nb::handle value, const Shared& shared) {
-  std::vector<nb::object> fields;
-  const nb::object attributes = py::get_optional(value, py::names().dict_dunder);
-  if (attributes.is_valid()) {
-    for (const auto& item : py::mapping_items(attributes)) fields.push_back(item.second);
+bool is_text(nb::handle key) { return PyUnicode_CheckExact(key.ptr()) != 0; }
+
+// Code may change the keywords of a partial, so that each instance has a copy of one that the
+// constructor made.
+StaticPolicy policy_of_partial(nb::handle partial, const Shared& shared) {
+  const bool is_made = shared.is_made(partial);
+  const nb::object function = py::get(partial, py::names().func);
+  const nb::object keywords = py::get(partial, nb::str("keywords"));
+  std::vector<nb::object> parts{function, py::get(partial, py::names().args)};
+  for (const auto& [key, value] : py::mapping_items(keywords)) {
+    if (is_made && !is_text(key)) return StaticPolicy::kRefuse;
+    parts.push_back(value);
   }
+  const StaticPolicy policy = policy_of_parts(parts, shared);
+  if (!is_made || policy == StaticPolicy::kRefuse) return policy;
+  const bool is_plain = !py::dict_of_partial(partial).is_valid() &&
+                        !function.type().is(upstream::facade().partial) &&
+                        !py::is_observed(partial);
+  return is_plain ? StaticPolicy::kCopy : StaticPolicy::kRefuse;
+}
+
+// A frozen dataclass: its fields, and other attributes, which __post_init__ may have set. Code may
+// set more of them in one that has a dict, as functools.cached_property does.
+StaticPolicy policy_of_fields(nb::handle value, const Shared& shared) {
+  const nb::object attributes = py::optional_instance_dict(value);
+  std::vector<nb::object> fields;
+  if (attributes.is_valid()) {
+    for (const auto& item : py::dict_items(attributes)) fields.push_back(item.second);
+  }
+  bool has_slots = false;
   const nb::object names = py::get(value, nb::str("__dataclass_fields__"));
   for (const auto& item : py::mapping_items(names)) {
+    if (attributes.is_valid() && py::contains(attributes, item.first)) continue;
+    has_slots = true;  // or a default, which belongs to the class
     fields.push_back(py::get(value, item.first));
   }
-  return share_or_refuse(policy_of_all(fields, shared));
+  const StaticPolicy policy = policy_of_parts(fields, shared);
+  if (policy == StaticPolicy::kRefuse || !attributes.is_valid() || !shared.is_made(value))
+    return policy;
+  return has_slots || py::is_observed(value) ? StaticPolicy::kRefuse : StaticPolicy::kCopy;
 }
 
 bool is_scalar(PyObject* ptr) {
@@ -123,13 +146,17 @@ StaticPolicy policy_of(nb::handle value, const Shared& shared) {
   if (PyTuple_CheckExact(ptr)) return policy_of_all(py::elements(value), shared);
   if (PyFrozenSet_CheckExact(ptr))
     return share_or_refuse(policy_of_all(py::elements(value), shared));
-  if (PyList_CheckExact(ptr) || PySet_CheckExact(ptr)) {
+  if (PyList_CheckExact(ptr))
     return stricter(StaticPolicy::kCopy, policy_of_all(py::elements(value), shared));
+  if (PySet_CheckExact(ptr)) {  // its copy holds the same elements
+    return stricter(StaticPolicy::kCopy,
+                    share_or_refuse(policy_of_all(py::elements(value), shared)));
   }
   if (PyDict_CheckExact(ptr)) {
     StaticPolicy policy = StaticPolicy::kCopy;
     for (const auto& [key, item] : py::dict_items(value)) {
-      policy = stricter(policy, stricter(policy_of(key, shared), policy_of(item, shared)));
+      policy = stricter(policy,
+                        stricter(share_or_refuse(policy_of(key, shared)), policy_of(item, shared)));
     }
     return policy;
   }
@@ -168,39 +195,65 @@ StaticPolicy policy_of_extras(nb::handle function, const Shared& shared) {
   return policy_of_all(extras, shared);
 }
 
-nb::object StaticCopies::copy_of_partial(nb::handle partial) {
-  const nb::object copied = upstream::facade().partial(
-      copy(py::get(partial, py::names().func)), *copy(py::get(partial, py::names().args)),
-      **nb::cast<nb::dict>(copy(py::get(partial, nb::str("keywords")))));
-  const nb::object attributes = copy(py::get(partial, py::names().dict_dunder));
-  py::get(copied, py::names().dict_dunder).attr("update")(attributes);
-  return copied;
+namespace {
+
+nb::object copy_of_partial(nb::handle partial) {
+  return upstream::facade().partial(py::get(partial, py::names().func),
+                                    *py::get(partial, py::names().args),
+                                    **nb::cast<nb::dict>(py::get(partial, nb::str("keywords"))));
+}
+
+nb::object copy_of_fields(nb::handle object) {
+  return py::instance_with(object.type(), py::copy_dict(py::instance_dict(object)));
+}
+
+bool is_copied(nb::handle value) {
+  return PyList_CheckExact(value.ptr()) != 0 || PyDict_CheckExact(value.ptr()) != 0 ||
+         PySet_CheckExact(value.ptr()) != 0 || value.type().is(upstream::facade().partial) ||
+         (py::is_frozen_dataclass(value.type()) && py::optional_instance_dict(value).is_valid());
+}
+
+}  // namespace
+
+void add_kept(nb::handle value, const Shared& shared, py::IdentitySet& kept) {
+  const py::RecursionGuard guard(" while reading static attributes");
+  if (is_copied(value) && shared.existed(value)) {
+    kept.insert(value);
+  } else if (py::is_list_or_tuple(value)) {
+    for (const nb::object& element : py::elements(value)) add_kept(element, shared, kept);
+  } else if (PyDict_CheckExact(value.ptr()) != 0) {
+    for (const auto& item : py::dict_items(value)) add_kept(item.second, shared, kept);
+  }
 }
 
 nb::object StaticCopies::copy(nb::handle value) {
   const py::RecursionGuard guard(" while copying static attributes");
   PyObject* ptr = value.ptr();
-  const bool is_list = PyList_CheckExact(ptr) != 0;
   const bool is_tuple = PyTuple_CheckExact(ptr) != 0;
-  const bool is_dict = PyDict_CheckExact(ptr) != 0;
-  const bool is_set = PySet_CheckExact(ptr) != 0;
-  const bool is_partial = value.type().is(upstream::facade().partial);
-  if (!is_list && !is_tuple && !is_dict && !is_set && !is_partial) return nb::borrow(value);
+  if ((!is_tuple && !is_copied(value)) || kept_.contains(value)) return nb::borrow(value);
   const auto known = known_.find(ptr);
   if (known != known_.end()) return known->second.copy;
   nb::object made;
-  if (is_dict) {
+  if (PyDict_CheckExact(ptr) != 0) {
     nb::dict items;
     for (const auto& [key, item] : py::dict_items(value)) items[key] = copy(item);
     made = std::move(items);
-  } else if (is_set) {
+  } else if (PySet_CheckExact(ptr) != 0) {
     made = value.type()(value);
-  } else if (is_partial) {
-    made = copy_of_partial(value);
-  } else {
+  } else if (PyList_CheckExact(ptr) != 0 || is_tuple) {
     nb::list elements;
-    for (const nb::object& element : py::elements(value)) elements.append(copy(element));
-    made = is_tuple ? nb::object(nb::tuple(elements)) : nb::object(std::move(elements));
+    bool is_same = true;
+    for (const nb::object& element : py::elements(value)) {
+      elements.append(copy(element));
+      is_same = is_same && elements[nb::len(elements) - 1].is(element);
+    }
+    if (is_tuple)
+      made = is_same ? nb::borrow(value) : nb::object(nb::tuple(elements));
+    else
+      made = std::move(elements);
+  } else {
+    made = value.type().is(upstream::facade().partial) ? copy_of_partial(value)
+                                                       : copy_of_fields(value);
   }
   known_.emplace(ptr, Copied{nb::borrow(value), made});
   return made;

@@ -14,7 +14,8 @@ namespace nb = nanobind;
 
 enum class StaticPolicy {
   kShare,  // it is immutable: all instances have the same object
-  kCopy,   // it is a list, dict, set or partial of immutable objects: each instance has a copy
+  kCopy,   // it is a list, dict, set, partial or frozen dataclass of immutable objects: each
+           // instance has a copy
   kRefuse  // its type is unknown, or it belongs to this one graph
 };
 
@@ -23,8 +24,7 @@ class Shared {
  public:
   Shared() = default;
 
-  // True for a function, a class, a module of Python, a functools.partial or a wrapper of functions
-  // that the constructor may have made: each call of it makes another one.
+  // True for an object that the constructor may have made: each call of it makes another one.
   using IsMade = std::function<bool(nb::handle)>;
 
   // Borrows the set.
@@ -52,6 +52,11 @@ class Shared {
     return is_made_ && is_made_(value);
   }
 
+  // True for an object that is known to have existed before the constructor ran.
+  bool existed(nb::handle value) const {
+    return contains(value) || (tells_made() && !is_made(value));
+  }
+
  private:
   const py::IdentitySet* objects_ = nullptr;
   IsMade is_made_;
@@ -65,20 +70,26 @@ StaticPolicy policy_of(nb::handle value, const Shared& shared);
 // How the defaults and the attributes of a function can be kept, all together.
 StaticPolicy policy_of_extras(nb::handle function, const Shared& shared);
 
-// Copies values whose policy is kCopy: containers and partials are new, and what they hold is
-// shared. An object of this class is used for a whole graph, so that a container in several places
-// has one copy.
+// Adds what existed before of the containers in a value whose policy is kCopy: copies of the value
+// hold these themselves.
+void add_kept(nb::handle value, const Shared& shared, py::IdentitySet& kept);
+
+// Copies values whose policy is kCopy: containers, partials and frozen dataclasses are new, and
+// what they hold is shared. An object of this class is used for a whole graph, so that a container
+// in several places has one copy.
 class StaticCopies {
  public:
+  // Borrows the set of what is not copied.
+  explicit StaticCopies(const py::IdentitySet& kept) : kept_(kept) {}
+
   nb::object copy(nb::handle value);
 
  private:
-  nb::object copy_of_partial(nb::handle partial);
-
   struct Copied {
     nb::object original;  // owned, so that no other object gets its address, which is the key
     nb::object copy;
   };
+  const py::IdentitySet& kept_;
   std::unordered_map<PyObject*, Copied> known_;
 };
 

@@ -24,7 +24,7 @@ Template::Template(Template&&) noexcept = default;
 Template& Template::operator=(Template&&) noexcept = default;
 
 void Template::detach() {
-  StaticCopies copies;
+  StaticCopies copies(kept_);
   for (Node& node : nodes_) {
     for (Node::Attribute& attribute : node.attributes) {
       if (attribute.source == Node::Attribute::kCopied)
@@ -51,7 +51,11 @@ class Instantiation {
  public:
   Instantiation(const Template& source, const std::vector<nb::object>& values,
                 const std::vector<nb::object>& given)
-      : nodes_(source.nodes_), values_(values), given_(given), made_(source.nodes_.size()) {}
+      : nodes_(source.nodes_),
+        values_(values),
+        given_(given),
+        made_(source.nodes_.size()),
+        copies_(source.kept_) {}
 
   nb::object make(size_t index) {
     const py::RecursionGuard guard(" while making an NNX module");

@@ -15,6 +15,7 @@
 
 #include "graph/path.h"
 #include "graph/static_value.h"
+#include "py/identity_set.h"
 #include "upstream/node.h"
 
 namespace nnx_wrappers::graph {
@@ -92,6 +93,7 @@ class Template {
   friend class Instantiation;
   std::vector<Node> nodes_;
   std::vector<Slot> slots_;
+  py::IdentitySet kept_;  // inside of copied attributes, what is not copied
 };
 
 }  // namespace nnx_wrappers::graph

@@ -196,6 +196,11 @@ class Capture {
       if (PyFunction_Check(value.ptr())) return {name, Attribute::kChild, {}, closure_node(value)};
       refuse("the static attribute '" + py::utf8(name) + "' (" + py::describe(value) + ")");
     }
+    return copied(name, value);
+  }
+
+  Attribute copied(const nb::object& name, const nb::object& value) {
+    add_kept(value, shared_, made_.kept_);
     return {name, Attribute::kCopied, value, 0};
   }
 
@@ -235,8 +240,9 @@ class Capture {
     }
     const StaticPolicy policy = policy_of(contents, shared_);
     if (policy == StaticPolicy::kShare) return {{}, Attribute::kShared, contents, 0};
-    if (policy == StaticPolicy::kCopy && contents.type().is(upstream::facade().partial))
-      return {{}, Attribute::kCopied, contents, 0};
+    const bool is_container = PyList_Check(contents.ptr()) || PyDict_Check(contents.ptr()) ||
+                              PyAnySet_Check(contents.ptr()) || PyTuple_Check(contents.ptr());
+    if (policy == StaticPolicy::kCopy && !is_container) return copied({}, contents);
     if (PyFunction_Check(contents.ptr())) {
       return {{}, Attribute::kChild, {}, closure_node(contents)};
     }

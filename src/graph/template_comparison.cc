@@ -23,8 +23,8 @@ using Attribute = Template::Node::Attribute;
 
 bool is_numpy(nb::handle value) { return value.type().is(upstream::facade().numpy_array); }
 
-// True if a container or a partial holds what its copy holds: the copy has copies of containers,
-// partials and numpy arrays, and shares all else.
+// True if a container, a partial or a frozen dataclass holds what its copy holds: the copy has
+// copies of these and of numpy arrays, and shares all else.
 bool holds_same(nb::handle original, nb::handle copy) {
   const py::RecursionGuard guard(" while comparing an NNX module graph");
   if (!original.type().is(copy.type())) return false;
@@ -39,11 +39,17 @@ bool holds_same(nb::handle original, nb::handle copy) {
                               });
   }
   if (PySet_CheckExact(original.ptr())) return py::equal(original, copy);
+  if (original.is(copy)) return true;
   if (original.type().is(upstream::facade().partial)) {
     const auto has_same = [&](const char* part) {
       return is_same(py::get(original, nb::str(part)), py::get(copy, nb::str(part)));
     };
-    return has_same("func") && has_same("args") && has_same("keywords") && has_same("__dict__");
+    return !py::dict_of_partial(original).is_valid() && has_same("func") && has_same("args") &&
+           has_same("keywords");
+  }
+  if (py::is_frozen_dataclass(original.type())) {
+    const nb::object attributes = py::optional_instance_dict(original);
+    return attributes.is_valid() && is_same(attributes, py::instance_dict(copy));
   }
   if (is_numpy(original)) return py::equal(bytes_of_numpy(original), bytes_of_numpy(copy));
   return original.is(copy);
@@ -97,7 +103,7 @@ bool are_identical(const std::vector<nb::object>& some, const std::vector<nb::ob
 }  // namespace
 
 Contents::Contents(const Template& of, const Captured& captured) {
-  StaticCopies copies;
+  StaticCopies copies(of.kept_);
   GuardRecorder comparisons;
   for (const Template::Node& node : of.nodes_) {
     for (const Attribute& attribute : node.attributes) {

@@ -63,6 +63,11 @@ nb::object optional_instance_dict(nb::handle object) {
   return nb::steal(dict);
 }
 
+nb::object dict_of_partial(nb::handle partial) {
+  PyObject* const* dict = _PyObject_GetDictPtr(partial.ptr());
+  return dict == nullptr || *dict == nullptr ? nb::object() : nb::borrow(*dict);
+}
+
 nb::dict instance_dict(nb::handle object) {
   nb::object dict = optional_instance_dict(object);
   if (!dict.is_valid()) {

@@ -66,6 +66,10 @@ bool is_subtype(nb::handle type, nb::handle base);
 // True for a dataclass that is frozen.
 bool is_frozen_dataclass(nb::handle type);
 
+// The dict of the attributes of a functools.partial; invalid if it has none so far. Makes none,
+// since a partial of a partial without one is another object.
+nb::object dict_of_partial(nb::handle partial);
+
 // True for an object whose end somebody may notice: one with weak references, or of a class with a
 // `__del__`.
 bool is_observed(nb::handle object);
