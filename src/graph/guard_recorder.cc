@@ -194,6 +194,14 @@ bool is_found_by_name(nb::handle module_name, nb::handle qualified_name, nb::han
   return part.is(object);
 }
 
+// False for a function that `eval` or `exec` has made with globals of its own.
+bool has_globals_of_a_module(nb::handle function) {
+  const nb::handle globals = PyFunction_GetGlobals(function.ptr());
+  const nb::object module = py::imported_module(py::module_name(globals));
+  return module.is_valid() && PyModule_Check(module.ptr()) != 0 &&
+         PyModule_GetDict(module.ptr()) == globals.ptr();
+}
+
 // True for the code of a function that this code makes when it runs.
 bool makes(nb::handle code, nb::handle inner) {
   const auto* parts = reinterpret_cast<PyCodeObject*>(code.ptr());
@@ -207,7 +215,8 @@ bool GuardRecorder::may_have_made(nb::handle object) const {
   if (is_guarded(object)) return false;
   if (PyFunction_Check(object.ptr()) != 0) {
     const nb::handle code = PyFunction_GetCode(object.ptr());
-    return std::ranges::any_of(codes_run_, [&](PyObject* run) { return makes(run, code); });
+    return !has_globals_of_a_module(object) ||
+           std::ranges::any_of(codes_run_, [&](PyObject* run) { return makes(run, code); });
   }
   if (PyModule_Check(object.ptr()) != 0) {
     const nb::object name = nb::steal(PyModule_GetNameObject(object.ptr()));

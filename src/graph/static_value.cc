@@ -58,11 +58,46 @@ StaticPolicy policy_of_method(nb::handle method, const Shared& shared) {
       {py::get(method, nb::str("__func__")), py::get(method, py::names().self_dunder)}, shared));
 }
 
-// The policy of what a partial or a frozen dataclass holds: copies of these share it.
+bool is_plain_dataclass(nb::handle value) {
+  return py::is_frozen_dataclass(value.type()) && py::holds_only_attributes(value.type());
+}
+
+// What has copies, unless it existed before.
+bool is_copied(nb::handle value) {
+  return PyList_CheckExact(value.ptr()) != 0 || PyDict_CheckExact(value.ptr()) != 0 ||
+         PySet_CheckExact(value.ptr()) != 0 || value.type().is(upstream::facade().partial) ||
+         is_plain_dataclass(value);
+}
+
+// What a plain dataclass holds: not the defaults of its fields, which belong to the class.
+std::vector<nb::object> attributes_of(nb::handle object) {
+  std::vector<nb::object> attributes;
+  const nb::object dict = py::optional_instance_dict(object);
+  if (dict.is_valid()) {
+    for (const auto& item : py::dict_items(dict)) attributes.push_back(item.second);
+  }
+  for (const nb::object& slot : py::slots_of(object.type())) {
+    nb::object held = py::slot_value(slot, object);
+    if (held.is_valid()) attributes.push_back(std::move(held));
+  }
+  return attributes;
+}
+
+std::vector<nb::object> parts_of_partial(nb::handle partial) {
+  std::vector<nb::object> parts{py::get(partial, py::names().func),
+                                py::get(partial, py::names().args)};
+  for (const auto& item : py::mapping_items(py::get(partial, nb::str("keywords"))))
+    parts.push_back(item.second);
+  return parts;
+}
+
+// The policy of what a partial or a frozen dataclass holds. Of functions nobody knows for sure that
+// they existed before.
 StaticPolicy policy_of_parts(const std::vector<nb::object>& parts, const Shared& shared) {
   StaticPolicy policy = StaticPolicy::kShare;
   for (const nb::object& part : parts) {
-    if (!shared.existed(part)) policy = stricter(policy, share_or_refuse(policy_of(part, shared)));
+    const bool is_kept = is_copied(part) && shared.existed(part);
+    if (!is_kept) policy = stricter(policy, policy_of(part, shared));
   }
   return policy;
 }
@@ -72,41 +107,25 @@ bool is_text(nb::handle key) { return PyUnicode_CheckExact(key.ptr()) != 0; }
 // Code may change the keywords of a partial, so that each instance has a copy of one that the
 // constructor made.
 StaticPolicy policy_of_partial(nb::handle partial, const Shared& shared) {
-  const bool is_made = shared.is_made(partial);
-  const nb::object function = py::get(partial, py::names().func);
-  const nb::object keywords = py::get(partial, nb::str("keywords"));
-  std::vector<nb::object> parts{function, py::get(partial, py::names().args)};
-  for (const auto& [key, value] : py::mapping_items(keywords)) {
-    if (is_made && !is_text(key)) return StaticPolicy::kRefuse;
-    parts.push_back(value);
-  }
-  const StaticPolicy policy = policy_of_parts(parts, shared);
-  if (!is_made || policy == StaticPolicy::kRefuse) return policy;
-  const bool is_plain = !py::dict_of_partial(partial).is_valid() &&
-                        !function.type().is(upstream::facade().partial) &&
-                        !py::is_observed(partial);
+  const StaticPolicy policy = policy_of_parts(parts_of_partial(partial), shared);
+  if (policy == StaticPolicy::kRefuse || !shared.is_made(partial)) return share_or_refuse(policy);
+  const std::vector<py::Item> keywords = py::mapping_items(py::get(partial, nb::str("keywords")));
+  const bool is_plain =
+      std::ranges::all_of(keywords, [](const py::Item& item) { return is_text(item.first); }) &&
+      !py::dict_of_partial(partial).is_valid() &&
+      !py::get(partial, py::names().func).type().is(upstream::facade().partial) &&
+      !py::is_observed(partial);
   return is_plain ? StaticPolicy::kCopy : StaticPolicy::kRefuse;
 }
 
-// A frozen dataclass: its fields, and other attributes, which __post_init__ may have set. Code may
-// set more of them in one that has a dict, as functools.cached_property does.
+// Code may set attributes of a frozen dataclass past its `__setattr__`, as
+// functools.cached_property does, so that each instance has a copy of one that the constructor
+// made.
 StaticPolicy policy_of_fields(nb::handle value, const Shared& shared) {
-  const nb::object attributes = py::optional_instance_dict(value);
-  std::vector<nb::object> fields;
-  if (attributes.is_valid()) {
-    for (const auto& item : py::dict_items(attributes)) fields.push_back(item.second);
-  }
-  bool has_slots = false;
-  const nb::object names = py::get(value, nb::str("__dataclass_fields__"));
-  for (const auto& item : py::mapping_items(names)) {
-    if (attributes.is_valid() && py::contains(attributes, item.first)) continue;
-    has_slots = true;  // or a default, which belongs to the class
-    fields.push_back(py::get(value, item.first));
-  }
-  const StaticPolicy policy = policy_of_parts(fields, shared);
-  if (policy == StaticPolicy::kRefuse || !attributes.is_valid() || !shared.is_made(value))
-    return policy;
-  return has_slots || py::is_observed(value) ? StaticPolicy::kRefuse : StaticPolicy::kCopy;
+  if (!is_plain_dataclass(value)) return StaticPolicy::kRefuse;
+  const StaticPolicy policy = policy_of_parts(attributes_of(value), shared);
+  if (policy == StaticPolicy::kRefuse || !shared.is_made(value)) return share_or_refuse(policy);
+  return py::is_observed(value) ? StaticPolicy::kRefuse : StaticPolicy::kCopy;
 }
 
 bool is_scalar(PyObject* ptr) {
@@ -195,26 +214,6 @@ StaticPolicy policy_of_extras(nb::handle function, const Shared& shared) {
   return policy_of_all(extras, shared);
 }
 
-namespace {
-
-nb::object copy_of_partial(nb::handle partial) {
-  return upstream::facade().partial(py::get(partial, py::names().func),
-                                    *py::get(partial, py::names().args),
-                                    **nb::cast<nb::dict>(py::get(partial, nb::str("keywords"))));
-}
-
-nb::object copy_of_fields(nb::handle object) {
-  return py::instance_with(object.type(), py::copy_dict(py::instance_dict(object)));
-}
-
-bool is_copied(nb::handle value) {
-  return PyList_CheckExact(value.ptr()) != 0 || PyDict_CheckExact(value.ptr()) != 0 ||
-         PySet_CheckExact(value.ptr()) != 0 || value.type().is(upstream::facade().partial) ||
-         (py::is_frozen_dataclass(value.type()) && py::optional_instance_dict(value).is_valid());
-}
-
-}  // namespace
-
 void add_kept(nb::handle value, const Shared& shared, py::IdentitySet& kept) {
   const py::RecursionGuard guard(" while reading static attributes");
   if (is_copied(value) && shared.existed(value)) {
@@ -223,7 +222,34 @@ void add_kept(nb::handle value, const Shared& shared, py::IdentitySet& kept) {
     for (const nb::object& element : py::elements(value)) add_kept(element, shared, kept);
   } else if (PyDict_CheckExact(value.ptr()) != 0) {
     for (const auto& item : py::dict_items(value)) add_kept(item.second, shared, kept);
+  } else if (value.type().is(upstream::facade().partial)) {
+    for (const nb::object& part : parts_of_partial(value)) add_kept(part, shared, kept);
+  } else if (is_plain_dataclass(value)) {
+    for (const nb::object& part : attributes_of(value)) add_kept(part, shared, kept);
   }
+}
+
+nb::object StaticCopies::copy_of_partial(nb::handle partial) {
+  nb::dict keywords;
+  for (const auto& [key, value] : py::mapping_items(py::get(partial, nb::str("keywords"))))
+    keywords[key] = copy(value);
+  return upstream::facade().partial(copy(py::get(partial, py::names().func)),
+                                    *copy(py::get(partial, py::names().args)), **keywords);
+}
+
+// Runs no code of the class.
+nb::object StaticCopies::copy_of_attributes(nb::handle object) {
+  nb::object made = py::allocate(object.type());
+  const nb::object dict = py::optional_instance_dict(object);
+  if (dict.is_valid()) {
+    const nb::dict attributes = py::instance_dict(made);
+    for (const auto& [name, value] : py::dict_items(dict)) attributes[name] = copy(value);
+  }
+  for (const nb::object& slot : py::slots_of(object.type())) {
+    const nb::object held = py::slot_value(slot, object);
+    if (held.is_valid()) py::set_slot(slot, made, copy(held));
+  }
+  return made;
 }
 
 nb::object StaticCopies::copy(nb::handle value) {
@@ -253,7 +279,7 @@ nb::object StaticCopies::copy(nb::handle value) {
       made = std::move(elements);
   } else {
     made = value.type().is(upstream::facade().partial) ? copy_of_partial(value)
-                                                       : copy_of_fields(value);
+                                                       : copy_of_attributes(value);
   }
   known_.emplace(ptr, Copied{nb::borrow(value), made});
   return made;

@@ -85,6 +85,9 @@ class StaticCopies {
   nb::object copy(nb::handle value);
 
  private:
+  nb::object copy_of_partial(nb::handle partial);
+  nb::object copy_of_attributes(nb::handle object);
+
   struct Copied {
     nb::object original;  // owned, so that no other object gets its address, which is the key
     nb::object copy;

@@ -47,9 +47,17 @@ bool holds_same(nb::handle original, nb::handle copy) {
     return !py::dict_of_partial(original).is_valid() && has_same("func") && has_same("args") &&
            has_same("keywords");
   }
-  if (py::is_frozen_dataclass(original.type())) {
+  if (py::is_frozen_dataclass(original.type()) && py::holds_only_attributes(original.type())) {
     const nb::object attributes = py::optional_instance_dict(original);
-    return attributes.is_valid() && is_same(attributes, py::instance_dict(copy));
+    const bool has_same_dict =
+        !attributes.is_valid() || is_same(attributes, py::instance_dict(copy));
+    return has_same_dict &&
+           std::ranges::all_of(py::slots_of(original.type()), [&](const nb::object& slot) {
+             const nb::object held = py::slot_value(slot, original);
+             const nb::object other = py::slot_value(slot, copy);
+             return held.is_valid() == other.is_valid() &&
+                    (!held.is_valid() || is_same(held, other));
+           });
   }
   if (is_numpy(original)) return py::equal(bytes_of_numpy(original), bytes_of_numpy(copy));
   return original.is(copy);

@@ -63,6 +63,40 @@ nb::object optional_instance_dict(nb::handle object) {
   return nb::steal(dict);
 }
 
+bool holds_only_attributes(nb::handle type) {
+  const PyTypeObject* base = as_type(type);
+  while (is_defined_in_python(reinterpret_cast<PyObject*>(const_cast<PyTypeObject*>(base))))
+    base = base->tp_base;
+  return base == &PyBaseObject_Type && as_type(type)->tp_itemsize == 0;
+}
+
+std::vector<nb::object> slots_of(nb::handle type) {
+  std::vector<nb::object> slots;
+  for (PyTypeObject* part = as_type(type); part != &PyBaseObject_Type; part = part->tp_base) {
+    PyObject* names = reinterpret_cast<PyHeapTypeObject*>(part)->ht_slots;
+    if (names == nullptr) continue;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); ++i) {
+      PyObject* slot = PyDict_GetItemWithError(part->tp_dict, PyTuple_GET_ITEM(names, i));
+      if (slot != nullptr && PyObject_TypeCheck(slot, &PyMemberDescr_Type) != 0)
+        slots.push_back(nb::borrow(slot));
+    }
+  }
+  return slots;
+}
+
+nb::object slot_value(nb::handle slot, nb::handle object) {
+  PyObject* held = Py_TYPE(slot.ptr())
+                       ->tp_descr_get(slot.ptr(), object.ptr(),
+                                      reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())));
+  if (held == nullptr) PyErr_Clear();  // it is empty
+  return nb::steal(held);
+}
+
+void set_slot(nb::handle slot, nb::handle object, nb::handle value) {
+  if (Py_TYPE(slot.ptr())->tp_descr_set(slot.ptr(), object.ptr(), value.ptr()) != 0)
+    throw nb::python_error();
+}
+
 nb::object dict_of_partial(nb::handle partial) {
   PyObject* const* dict = _PyObject_GetDictPtr(partial.ptr());
   return dict == nullptr || *dict == nullptr ? nb::object() : nb::borrow(*dict);

@@ -7,6 +7,7 @@
 #include <nanobind/stl/string.h>
 
 #include <string>
+#include <vector>
 
 namespace nnx_wrappers::py {
 
@@ -65,6 +66,18 @@ bool is_subtype(nb::handle type, nb::handle base);
 
 // True for a dataclass that is frozen.
 bool is_frozen_dataclass(nb::handle type);
+
+// True for a class whose objects hold nothing but attributes, in a dict or in slots.
+bool holds_only_attributes(nb::handle type);
+
+// The descriptors of the slots of such a class.
+std::vector<nb::object> slots_of(nb::handle type);
+
+// What a slot of an object holds; invalid if nothing. Runs no Python.
+nb::object slot_value(nb::handle slot, nb::handle object);
+
+// Sets it, whatever `__setattr__` the class has. Runs no Python.
+void set_slot(nb::handle slot, nb::handle object, nb::handle value);
 
 // The dict of the attributes of a functools.partial; invalid if it has none so far. Makes none,
 // since a partial of a partial without one is another object.

@@ -44,7 +44,32 @@ class Frequencies:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slotted:
+    memo: tp.Any = None
+
+
+class MoreSlots(Frequencies):
+    __slots__ = ("memo",)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfClass:
+    table: tp.ClassVar[dict[str, int]] = {"a": 1}
     dim: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Text(str):
+    number: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Items(dict[str, int]):
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure(Exception):
+    code: int = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +138,17 @@ def count(kept: tp.Any) -> int:
     return number
 
 
+def remember(kept: tp.Any) -> int:
+    object.__setattr__(kept, "memo", (getattr(kept, "memo", None) or 0) + 1)
+    return kept.memo
+
+
+def items() -> tp.Any:
+    made = Items()
+    made["a"] = 1
+    return made
+
+
 def add_keyword(kept: tp.Any) -> tp.Any:
     kept.keywords["more"] = kept.keywords.get("more", 0) + 1
     return dict(kept.keywords).get("more")
@@ -130,7 +166,32 @@ CASES: dict[str, tuple[tp.Callable[[], tp.Any], tp.Callable[[tp.Any], tp.Any]]] 
     "a copy of a dataclass": (lambda: dataclasses.replace(GLOBAL_FREQUENCIES, dim=4), count),
     "dataclasses in a list": (lambda: [Frequencies(), Frequencies()], lambda kept: count(kept[1])),
     "a dataclass in a tuple": (lambda: (Frequencies(),), lambda kept: count(kept[0])),
-    "a dataclass with slots": (Slotted, lambda kept: kept.dim),
+    "a dataclass with slots": (Slotted, remember),
+    "a dataclass with slots in a list": (lambda: [Slotted(2)], lambda kept: remember(kept[0])),
+    "a dataclass with more slots": (MoreSlots, remember),
+    "a dataclass with a variable of the class": (
+        OfClass,
+        lambda kept: (kept.table is OfClass.table, count(kept)),
+    ),
+    "a text that is a dataclass": (lambda: Text("5"), lambda kept: (str(kept), kept.number)),
+    "a dict that is a dataclass": (items, lambda kept: (dict(kept), count(kept))),
+    "an error that is a dataclass": (
+        Failure,
+        lambda kept: (kept.args, isinstance(repr(kept), str)),
+    ),
+    "a dataclass of a dataclass": (lambda: Holds(Frequencies()), lambda kept: count(kept.held)),
+    "a dataclass of a partial": (
+        lambda: Holds(functools.partial(scaled, k=1)),
+        lambda kept: add_keyword(kept.held),
+    ),
+    "a dataclass of a list of dataclasses": (
+        lambda: Holds([Frequencies(), GLOBAL_FREQUENCIES]),
+        lambda kept: (count(kept.held[0]), kept.held[1] is GLOBAL_FREQUENCIES),
+    ),
+    "a dataclass twice in a dataclass": (
+        lambda: Holds((Frequencies(),) * 2),
+        lambda kept: (count(kept.held[0]), count(kept.held[1])),
+    ),
     "a dataclass of a global list": (
         lambda: Holds(GLOBAL_LIST),
         lambda kept: (kept.held is GLOBAL_LIST, count(kept)),
@@ -258,6 +319,11 @@ def test_what_is_kept_is_what_flax_keeps(name, place):
     [
         "a remembered array of a dataclass",
         "dataclasses in a list",
+        "a dataclass with slots",
+        "a dataclass with a variable of the class",
+        "a dataclass of a dataclass",
+        "a dataclass of a partial",
+        "a partial of an own dataclass",
         "a dataclass of a global list",
         "a partial of a global list",
         "a partial from elsewhere",
@@ -272,6 +338,73 @@ def test_there_is_a_plan(name):
         model.apply(variables, X)
     assert plans()["not_planned"] == {}
     assert plans()["hits"] == 1
+
+
+# How functions that the constructor makes, or that JAX makes of them, are kept.
+HOLDERS: dict[str, tp.Callable[[tp.Any], tp.Any]] = {
+    "partial": lambda function: functools.partial(function),
+    "partial with an argument": lambda function: functools.partial(function, scale=2.0),
+    "argument of a partial": lambda function: functools.partial(scaled, function),
+    "dataclass": Holds,
+    "dataclass with slots": Slotted,
+    "dataclass in a list": lambda function: [Holds(function)],
+}
+FUNCTIONS: dict[str, tp.Callable[[tp.Any], tp.Any]] = {
+    "itself": lambda function: function,
+    "checkpoint": jax.checkpoint,
+    "named_call": lambda function: jax.named_call(function, name="name"),
+    "vmap": jax.vmap,
+    "vectorize": jnp.vectorize,
+    "eval": lambda function: eval("lambda x, **more: function(x, **more)", {"function": function}),
+}
+
+
+class Runs(nnx.Module):
+    def __init__(self, hold: tp.Any, wrap: tp.Any, of: str, *, rngs: nnx.Rngs) -> None:
+        self.linear = nnx.Linear(3, 3, rngs=rngs)
+        linear, numbers = self.linear, [1.0]
+
+        def local(x, scale=1.0):
+            numbers.append(1.0)
+            return linear(x[None])[0] * scale * len(numbers) if x.ndim else x * len(numbers)
+
+        self.held = nnx.static(hold(wrap(self.block if of == "method" else local)))
+
+    def block(self, x, scale=1.0):
+        return self.linear(x[None])[0] * scale if x.ndim else x
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        held = self.held
+        if isinstance(held, list):
+            (held,) = held
+        if isinstance(held, Holds | Slotted):
+            held = held.held if isinstance(held, Holds) else held.memo
+        elif held.func is scaled:
+            (held,) = held.args
+        return held(x)
+
+
+# A function under vmap takes no number.
+HELD = [
+    (hold, wrap)
+    for hold in HOLDERS
+    for wrap in FUNCTIONS
+    if (hold, wrap) != ("partial with an argument", "vmap")
+]
+
+
+@pytest.mark.parametrize("of", ["method", "closure"])
+@pytest.mark.parametrize(("hold", "wrap"), HELD)
+def test_a_held_function_is_of_its_own_module(hold, wrap, of):
+    args = (HOLDERS[hold], FUNCTIONS[wrap], of)
+    variables = theirs.ToLinen(Runs, args=args).init(KEY, X)
+
+    def found(bridge: tp.Any) -> list[tp.Any]:
+        model = bridge.ToLinen(Runs, args=args)
+        results = [model.apply(variables, X) for _ in range(3)]
+        return [*results, jax.jit(model.apply)(variables, X), model.apply(variables, X)]
+
+    assert_same(found(ours), found(theirs))
 
 
 @functools.cache
