@@ -216,7 +216,8 @@ bool GuardRecorder::may_have_made(nb::handle object) const {
   if (PyFunction_Check(object.ptr()) != 0) {
     const nb::handle code = PyFunction_GetCode(object.ptr());
     return !has_globals_of_a_module(object) ||
-           std::ranges::any_of(codes_run_, [&](PyObject* run) { return makes(run, code); });
+           std::ranges::any_of(codes_run_,
+                               [&](const auto& run) { return makes(run.second, code); });
   }
   if (PyModule_Check(object.ptr()) != 0) {
     const nb::object name = nb::steal(PyModule_GetNameObject(object.ptr()));
@@ -270,7 +271,8 @@ void GuardRecorder::on_function(const py::RunningFunction& function, Origin orig
   const nb::handle code = function.code();
   if (origin == Origin::kUser) note_outer_code(code);
   if (is_refused()) {  // what it knows of Linen's context still counts
-    if (origin == Origin::kUser && codes_run_.insert(code.ptr()).second) collect_names_of(code);
+    if (origin == Origin::kUser && codes_run_.emplace(code.ptr(), nb::borrow(code)).second)
+      collect_names_of(code);
     return;
   }
   if (origin == Origin::kStandard) {
@@ -280,7 +282,7 @@ void GuardRecorder::on_function(const py::RunningFunction& function, Origin orig
   const auto space = namespaces_.find(function.globals().ptr());
   const bool is_known = space != namespaces_.end() && space->second->codes.contains(code.ptr());
   if (is_known) return;
-  codes_run_.insert(code.ptr());
+  codes_run_.emplace(code.ptr(), nb::borrow(code));
   if (may_call_indirectly(code)) note_indirect_calls(function);
   add_names_of(code);
   guard_globals(function);

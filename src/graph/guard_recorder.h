@@ -187,10 +187,10 @@ class GuardRecorder : public py::CallObserver {
   std::unordered_set<PyObject*> names_;             // interned names that code has
   std::vector<nb::object> new_names_;               // the part of them that is not yet applied
   std::unordered_map<PyObject*, std::unique_ptr<Namespace>> namespaces_;  // by dict
-  std::vector<Namespace*> open_namespaces_;    // in which the names of later code are looked up too
-  NameIndex<Namespace> holders_;               // the open namespaces that have a name
-  std::unordered_set<PyObject*> codes_run_;    // owned by the recorder of calls
-  std::unordered_set<PyObject*> outer_codes_;  // those that ran outside of Linen modules
+  std::vector<Namespace*> open_namespaces_;  // in which the names of later code are looked up too
+  NameIndex<Namespace> holders_;             // the open namespaces that have a name
+  std::unordered_map<PyObject*, nb::object> codes_run_;  // each owned: `eval` lets its code go
+  std::unordered_set<PyObject*> outer_codes_;            // those that ran outside of Linen modules
   std::unordered_map<PyObject*, std::vector<Pending>> functions_not_run_;  // by code
   std::vector<nb::object> kept_;
   std::string suspected_reason_;  // of a C function that code names, and that may be called
